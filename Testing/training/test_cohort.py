@@ -1,0 +1,89 @@
+"""A cohort is read as it was written, refused when it is wrong, and never splits a patient."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PediatricLiverDxLib.vocabulary import CLASSES, InputError
+
+from training.cohort import ExamRecord, read_exams_csv, split_by_patient, write_exams_csv
+
+
+def record(exam_id: str, patient_id: str, folder: Path, class_name: str = "HB", cohort: str = "retrospective", **more) -> ExamRecord:
+    return ExamRecord(exam_id, patient_id, cohort, class_name, "", 3.25, "F", {"PVP": folder / "PVP.nrrd"}, folder / "lesions.nrrd", more)
+
+
+@pytest.fixture
+def exam_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "exam"
+    folder.mkdir()
+    for name in ("PVP.nrrd", "lesions.nrrd"):
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def random_cohort(seed: int, folder: Path = Path("exam")) -> list[ExamRecord]:
+    """About 200 exams of 120 patients; some patients have exams of different classes and cohorts, as after a changed diagnosis."""
+    rng = np.random.default_rng(seed)
+    cohorts = rng.choice(["retrospective", "prospective"], size=200, p=[0.95, 0.05])
+    return [record(f"e{i}", f"p{rng.integers(120)}", folder, CLASSES[rng.integers(4)], cohort) for i, cohort in enumerate(cohorts)]
+
+
+def test_written_cohort_is_read_back(tmp_path: Path, exam_folder: Path):
+    records = (record("a", "1", exam_folder, location="left lobe"), record("b", "2", exam_folder, "HH"))
+    write_exams_csv(tmp_path / "exams.csv", records)
+    again = read_exams_csv(tmp_path / "exams.csv")
+    assert again[0] == records[0]
+    assert again[1].class_name == "HH" and again[1].more == {"location": ""}
+    assert "exam/PVP.nrrd" in (tmp_path / "exams.csv").read_text()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_patients_never_cross_splits(seed: int):
+    splits = split_by_patient(random_cohort(seed), seed=seed)
+    patients = [{exam.patient_id for exam in exams} for exams in splits.values()]
+    assert not (patients[0] & patients[1] or patients[0] & patients[2] or patients[1] & patients[2])
+    assert sum(map(len, splits.values())) == 200
+    assert all(exam.cohort != "prospective" for name in ("train", "validation") for exam in splits[name])
+
+
+def test_split_repeats_with_its_seed_and_changes_with_another():
+    exams = random_cohort(0)
+    assert split_by_patient(exams, seed=1) == split_by_patient(exams, seed=1)
+    assert split_by_patient(exams, seed=1)["train"] != split_by_patient(exams, seed=2)["train"]
+
+
+def test_split_keeps_class_shares():
+    exams = [record(f"e{i}", f"p{i}", Path("exam"), CLASSES[i % 4]) for i in range(400)]
+    splits = split_by_patient(exams, validation=0.1, test=0.2)
+    for class_name in CLASSES:
+        counts = [sum(exam.class_name == class_name for exam in splits[name]) for name in ("train", "validation", "test")]
+        assert counts == [70, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "word"),
+    [("class", "XX", "class"), ("age_years", "three", "age_years"), ("exam_id", "", "exam_id"), ("pvp", "gone.nrrd", "gone.nrrd"),
+     ("pvp", "", "phases"), ("entity", "FNH", "OBHT")],
+)
+def test_wrong_row_is_refused_in_a_sentence(tmp_path: Path, exam_folder: Path, column: str, value: str, word: str):
+    path = tmp_path / "exams.csv"
+    write_exams_csv(path, [record("a", "1", exam_folder)])
+    header, row = path.read_text().splitlines()
+    cells = row.split(",")
+    cells[header.split(",").index(column)] = value
+    path.write_text(header + "\n" + ",".join(cells) + "\n")
+    with pytest.raises(InputError, match=word):
+        read_exams_csv(path)
+
+
+def test_missing_column_and_double_exam_are_refused(tmp_path: Path, exam_folder: Path):
+    path = tmp_path / "exams.csv"
+    path.write_text("exam_id,class\na,HB\n")
+    with pytest.raises(InputError, match="patient_id"):
+        read_exams_csv(path)
+    write_exams_csv(path, [record("a", "1", exam_folder), record("a", "2", exam_folder)])
+    with pytest.raises(InputError, match="twice"):
+        read_exams_csv(path)

@@ -1,0 +1,161 @@
+"""Read and write exams.csv, and split a cohort by patient.
+
+exams.csv holds one row an exam; paths are relative to the file. Columns: exam_id, patient_id, cohort, class, entity, age_years, sex,
+pc, ap, pvp, dp, lesions. A phase cell is a volume file, a DICOM folder, or empty. Further columns are carried along as text.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, InputError
+
+COLUMNS = ("exam_id", "patient_id", "cohort", "class", "entity", "age_years", "sex", "pc", "ap", "pvp", "dp", "lesions")
+
+#: Rows of this cohort are the locked test set (cohort B of arXiv 2511.19478) whatever the seed.
+LOCKED_COHORT = "prospective"
+
+
+@dataclass(frozen=True)
+class ExamRecord:
+    """One row of exams.csv.
+
+    `phases` maps PHASES (only those that the exam has) to existing paths; `lesions` is a mask volume with one label per lesion on the
+    PVP grid, a LabelMe folder, or None. `more` holds the optional columns as text.
+    """
+
+    exam_id: str
+    patient_id: str
+    cohort: str
+    class_name: str
+    entity: str
+    age_years: float | None
+    sex: str
+    phases: Mapping[str, Path]
+    lesions: Path | None
+    more: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"exam {self.exam_id or '(no id)'}"
+        if not self.exam_id or not self.patient_id:
+            raise InputError(f"{where}: exam_id and patient_id are expected in every row of exams.csv; fill in both")
+        if self.class_name not in CLASSES:
+            raise InputError(f"{where}: class must be one of {', '.join(CLASSES)}, not '{self.class_name}'; correct the row")
+        if self.entity and ENTITY_CLASS.get(self.entity, self.class_name) != self.class_name:
+            raise InputError(
+                f"{where}: entity {self.entity} belongs to class {ENTITY_CLASS[self.entity]}, not {self.class_name}; correct one of the two"
+            )
+        if not self.phases or set(self.phases) - set(PHASES):
+            raise InputError(f"{where}: one to four of the phases {', '.join(PHASES)} are expected; give a path for at least one")
+        if self.age_years is not None and not 0 <= self.age_years < 130:
+            raise InputError(f"{where}: age_years must lie between 0 and 130, not {self.age_years}; correct the row")
+
+
+def read_exams_csv(path: Path) -> tuple[ExamRecord, ...]:
+    """Read `path`; every path in it must exist and every exam_id be its own. Raises InputError."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"an exams.csv was expected, but there is no file {path.name}; give its path")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+        if missing:
+            raise InputError(f"{path.name} has no column {', '.join(missing)}; the columns are {', '.join(COLUMNS)}")
+        records = tuple(_record(row, path.parent) for row in reader)
+    if not records:
+        raise InputError(f"{path.name} holds no exams; one row an exam is expected")
+    seen: set[str] = set()
+    for record in records:
+        if record.exam_id in seen:
+            raise InputError(f"exam {record.exam_id} stands twice in {path.name}; every exam_id must be its own")
+        seen.add(record.exam_id)
+    return records
+
+
+def write_exams_csv(path: Path, records: Iterable[ExamRecord]) -> None:
+    """Write `records` to `path`, their paths rewritten relative to its folder. The file appears whole or not at all."""
+    path = Path(path)
+    records = tuple(records)
+    more = list(dict.fromkeys(name for record in records for name in record.more))
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, *more])
+        for record in records:
+            writer.writerow([
+                record.exam_id, record.patient_id, record.cohort, record.class_name, record.entity,
+                "" if record.age_years is None else f"{record.age_years:.3f}".rstrip("0").rstrip("."),
+                record.sex,
+                *(_relative(record.phases.get(phase), path.parent) for phase in PHASES),
+                _relative(record.lesions, path.parent),
+                *(record.more.get(name, "") for name in more),
+            ])
+    part.replace(path)
+
+
+def split_by_patient(
+    records: Iterable[ExamRecord], *, validation: float = 0.15, test: float = 0.15, seed: int = 0
+) -> dict[str, tuple[ExamRecord, ...]]:
+    """Split into "train", "validation" and "test" so that all exams of a patient fall on the same side.
+
+    Patients are ordered, within the class of their first exam, by a hash of seed and patient_id, and cut by the two fractions; so a
+    patient's place hardly moves when others join. Patients with an exam of the locked cohort are always in "test".
+    """
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise InputError(f"validation and test must be fractions that leave something to train on, not {validation} and {test}")
+    by_patient: dict[str, list[ExamRecord]] = defaultdict(list)
+    for record in records:
+        by_patient[record.patient_id].append(record)
+
+    side: dict[str, str] = {}
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for patient, exams in by_patient.items():
+        if any(exam.cohort == LOCKED_COHORT for exam in exams):
+            side[patient] = "test"
+        else:
+            by_class[exams[0].class_name].append(patient)
+    for patients in by_class.values():
+        patients.sort(key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest())
+        n_test = round(test * len(patients))
+        n_validation = round(validation * len(patients))
+        for place, patient in enumerate(patients):
+            side[patient] = "test" if place < n_test else "validation" if place < n_test + n_validation else "train"
+    return {
+        name: tuple(exam for patient, exams in by_patient.items() if side[patient] == name for exam in exams)
+        for name in ("train", "validation", "test")
+    }
+
+
+def _record(row: Mapping[str, str], folder: Path) -> ExamRecord:
+    row = {name: (value or "").strip() for name, value in row.items() if name}
+    exam_id = row["exam_id"]
+    phases = {phase: _existing(row[phase.lower()], folder, exam_id) for phase in PHASES if row[phase.lower()]}
+    try:
+        age = float(row["age_years"]) if row["age_years"] else None
+    except ValueError:
+        raise InputError(f"exam {exam_id}: age_years must be a number or empty, not '{row['age_years']}'; correct the row") from None
+    return ExamRecord(
+        exam_id=exam_id, patient_id=row["patient_id"], cohort=row["cohort"], class_name=row["class"], entity=row["entity"],
+        age_years=age, sex=row["sex"], phases=phases,
+        lesions=_existing(row["lesions"], folder, exam_id) if row["lesions"] else None,
+        more={name: value for name, value in row.items() if name not in COLUMNS},
+    )
+
+
+def _existing(cell: str, folder: Path, exam_id: str) -> Path:
+    path = folder / cell
+    if not path.exists():
+        raise InputError(f"exam {exam_id}: {Path(cell).name} is named in exams.csv but is not there; correct the path or leave it empty")
+    return path
+
+
+def _relative(path: Path | None, folder: Path) -> str:
+    if path is None:
+        return ""
+    return Path(os.path.relpath(path, folder)).as_posix()
