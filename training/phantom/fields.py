@@ -46,7 +46,7 @@ def smooth_field(
         start = low - spacing * (1.0 + rng.random())
         matrices.append(spline_matrix(axis, start, spacing, count))
     coefficients = rng.standard_normal([m.shape[1] for m in matrices]).astype(np.float32)
-    return expand(coefficients, *matrices) / np.float32(_VARIANCE_PER_AXIS**1.5)**0.5
+    return expand(coefficients, *matrices) / np.float32(_VARIANCE_PER_AXIS**1.5)
 
 
 def expand(coefficients: np.ndarray, mz: np.ndarray, my: np.ndarray, mx: np.ndarray) -> np.ndarray:

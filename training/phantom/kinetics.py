@@ -53,11 +53,11 @@ class Contrast:
         """Return the enhancement of the aorta in HU, sampled every 0.5 s."""
         s = _TIME / self.arrival_peak_s
         first = self.first_pass * np.exp(6.0 * (np.log(np.maximum(s, 1e-6)) + 1.0 - s))
-        return first + self.plateau * (1.0 - np.exp(-_TIME / 9.0)) * np.exp(-_TIME / self.decay_s)
+        return first + self.plateau * (1.0 - np.exp(-np.maximum(_TIME - 10.0, 0.0) / 12.0)) * np.exp(-_TIME / self.decay_s)
 
     def portal_curve(self) -> np.ndarray:
         """Return the enhancement of the portal vein in HU, sampled every 0.5 s."""
-        return 1.12 * _transit(_delayed(self.arterial_curve(), 0.55 * self.gut_transit_s), self.gut_transit_s)
+        return 0.93 * _transit(_delayed(self.arterial_curve(), self.gut_transit_s), self.gut_transit_s)
 
     def venous_curve(self, transit_s: float) -> np.ndarray:
         """Return the enhancement of a systemic vein whose bed has the given transit (s)."""
