@@ -1,0 +1,149 @@
+"""An image becomes a canonical volume in HU, or is refused with one sentence.
+
+Canonical: axes permuted and flipped without resampling, so that x runs to the patient's left, y to posterior and z to superior as nearly as the
+acquisition allows. An oblique direction stays oblique. Voxels are int16 where the input is integral, else float32; nothing is below -1024 HU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import SimpleITK as sitk
+
+from .vocabulary import InputError
+
+#: Air in HU: the value of padding and of everything outside the scan.
+AIR = -1024
+
+#: Fewer slices than this are not a volume.
+MIN_SLICES = 3
+
+#: 0.4 mm over 60 cm. More slices than that are not one abdominal phase.
+MAX_SLICES = 1500
+
+#: 800 slices of 512 x 512: four phases of that in float32 need 3.4 GB.
+MAX_VOXELS = 800 * 512 * 512
+
+_INTEGRAL = (
+    sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkInt32, sitk.sitkUInt32, sitk.sitkInt64, sitk.sitkUInt64,
+)  # fmt: skip
+_FLOATING = (sitk.sitkFloat32, sitk.sitkFloat64)
+
+
+def refuse_size(size_xyz: tuple[int, ...], label: str) -> None:
+    """Raise InputError where a volume of this size (x, y, z) is too small or too large to be one phase of an abdominal CT."""
+    slices = size_xyz[2]
+    if slices < MIN_SLICES:
+        raise InputError(f"{label}: expected a volume of at least {MIN_SLICES} slices, got {slices}; give the whole series.")
+    if min(size_xyz[:2]) < 16:
+        raise InputError(f"{label}: expected axial slices of at least 16 x 16 pixels, got {size_xyz[0]} x {size_xyz[1]}.")
+    if slices > MAX_SLICES:
+        raise InputError(
+            f"{label}: expected at most {MAX_SLICES} slices for one phase, got {slices}; give the thicker reconstruction or crop to the abdomen."
+        )
+    if math.prod(size_xyz) > MAX_VOXELS:
+        raise InputError(
+            f"{label}: expected at most {MAX_VOXELS // 10**6} million voxels for one phase, got {math.prod(size_xyz) // 10**6} million; "
+            "give the thicker reconstruction or crop to the abdomen."
+        )
+
+
+def canonical_hu(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Return the canonical volume in HU and what is to be warned about.
+
+    Args:
+        image: any SimpleITK image; a fourth dimension of size 1 is dropped.
+        label: how messages call it ("AP", "series 3", a file's base name); carries no patient data.
+
+    Raises:
+        InputError: not a scalar 3D volume, too small or too large, not finite, or not in HU.
+    """
+    image = _scalar_volume(image, label)
+    _refuse_geometry(image, label)
+    image = sitk.DICOMOrient(image, "LPS")
+    refuse_size(image.GetSize(), label)
+    image = _refuse_values(image, label)
+    return image, _geometry_warnings(image, label)
+
+
+def _scalar_volume(image: sitk.Image, label: str) -> sitk.Image:
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[:, :, :, 0]
+    if image.GetDimension() == 4:
+        raise InputError(f"{label}: expected one 3D volume, got a 4D series of {image.GetSize()[3]}; give one file for each phase.")
+    if image.GetDimension() != 3:
+        raise InputError(f"{label}: expected a 3D volume, got an image in {image.GetDimension()} dimensions; give the whole series.")
+    if image.GetPixelID() not in _INTEGRAL + _FLOATING:
+        raise InputError(f"{label}: expected one HU value a voxel, got {image.GetPixelIDTypeAsString()} (colour, vector or complex); give the CT itself.")
+    return image
+
+
+def _refuse_geometry(image: sitk.Image, label: str) -> None:
+    numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
+    if not np.all(np.isfinite(numbers)) or min(image.GetSpacing()) <= 0:
+        raise InputError(f"{label}: expected a position, direction and voxel size in mm, got values that are not finite; convert it again from DICOM.")
+    extent = [n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    if max(image.GetSpacing()) > 50 or max(extent) > 4000 or max(extent) < 20:
+        size = " x ".join(f"{e:.3g}" for e in extent)
+        raise InputError(f"{label}: expected a body in mm, got a volume of {size} mm; its voxel size is wrong or in another unit.")
+
+
+def _refuse_values(image: sitk.Image, label: str) -> sitk.Image:
+    """Refuse what is not HU, judged by the histogram of every voxel; return int16 or float32, not below air."""
+    integral = image.GetPixelID() in _INTEGRAL
+    voxels = sitk.GetArrayViewFromImage(image)
+    low, high = float(voxels.min()), float(voxels.max())  # a NaN anywhere makes both NaN, an infinity one of them infinite
+    if not math.isfinite(low) or not math.isfinite(high):
+        count = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+        raise InputError(f"{label}: expected finite HU, got {count} voxels that are NaN or infinite; replace them by {AIR} or convert the series again.")
+    if low == high:
+        raise InputError(f"{label}: expected CT in HU, got the same value in every voxel.")
+    _refuse_scale(voxels, low, high, label)
+    if integral and high <= 32767:
+        return sitk.Clamp(image, sitk.sitkInt16, AIR, 32767)
+    return sitk.Clamp(image, sitk.sitkFloat32, AIR, max(high, 0.0))
+
+
+def _refuse_scale(voxels: np.ndarray, low: float, high: float, label: str) -> None:
+    sample = voxels[:, ::2, ::2] if voxels.size > 4_000_000 else voxels
+    if low >= 0 and high <= 255:
+        values = np.unique(sample)
+        if len(values) < 200 and np.all(values == np.round(values)) and np.mean(sample == 0) > 0.3:
+            raise InputError(f"{label}: expected CT in HU, got a mask or label map with {len(values)} values; leave it out of the phases.")
+        raise InputError(f"{label}: expected CT in HU, got grey values from {low:g} to {high:g} (8-bit or normalised); give the series before windowing.")
+    if high - low <= 20:
+        raise InputError(f"{label}: expected CT in HU, got normalised values from {low:.3g} to {high:.3g}; give the series before normalisation.")
+    # Unrescaled data has water near 1000, where HU have nothing but dense bone and metal.
+    dense = float(np.mean(sample > 600))
+    if low >= 0 or dense > 0.3:
+        raise InputError(
+            f"{label}: expected CT in HU with air near -1000, got values from {low:g} to {high:g} "
+            "that look unrescaled; apply rescale slope and intercept first."
+        )
+    if float(np.mean((sample > -200) & (sample < 400))) < 0.002:
+        raise InputError(f"{label}: expected CT in HU, got next to no voxel in the range of soft tissue; give the CT of the abdomen.")
+
+
+def obliquity_degrees(image: sitk.Image) -> float:
+    """Largest angle in degrees between an image axis and the patient axis next to it."""
+    direction = np.abs(np.array(image.GetDirection()).reshape(3, 3))
+    return float(np.degrees(np.arccos(np.clip(direction.max(axis=0), 0, 1))).max())
+
+
+def _geometry_warnings(image: sitk.Image, label: str) -> tuple[str, ...]:
+    warnings = []
+    spacing = image.GetSpacing()
+    extent = [n * s for n, s in zip(image.GetSize(), spacing, strict=True)]
+    angle = obliquity_degrees(image)
+    if angle > 0.5:
+        warnings.append(f"{label}: the axes are oblique by {angle:.1f} degrees; the volume is used as acquired, without resampling.")
+    if extent[2] < 60:
+        warnings.append(f"{label}: only {extent[2]:.0f} mm from bottom to top ({image.GetSize()[2]} slices), so the liver is not whole.")
+    if not 60 <= max(extent[:2]) <= 1000:
+        warnings.append(f"{label}: a field of view of {extent[0]:.0f} x {extent[1]:.0f} mm is unusual; check the voxel size.")
+    if spacing[2] > 6:
+        warnings.append(f"{label}: slices are {spacing[2]:.1f} mm apart; small lesions can be missed.")
+    if max(spacing[:2]) > 2 * spacing[2]:
+        warnings.append(f"{label}: looks like a coronal or sagittal reformat ({spacing[0]:.1f} x {spacing[1]:.1f} x {spacing[2]:.1f} mm).")
+    return tuple(warnings)
