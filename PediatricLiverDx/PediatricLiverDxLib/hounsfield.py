@@ -1,7 +1,8 @@
 """An image becomes a canonical volume in HU, or is refused with one sentence.
 
-Canonical: axes permuted and flipped without resampling, so that x runs to the patient's left, y to posterior and z to superior as nearly as the
-acquisition allows. An oblique direction stays oblique. Voxels are int16 where the input is integral, else float32; nothing is below -1024 HU.
+Canonical: axes permuted and flipped without resampling, so that x runs to the patient's left, y to posterior and z to superior as
+nearly as the acquisition allows. An oblique direction stays oblique. Voxels are int16 where the input is integral, else float32;
+nothing is below -1024 HU.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def refuse_size(size_xyz: tuple[int, ...], label: str) -> None:
         raise InputError(f"{label}: expected axial slices of at least 16 x 16 pixels, got {size_xyz[0]} x {size_xyz[1]}.")
     if slices > MAX_SLICES:
         raise InputError(
-            f"{label}: expected at most {MAX_SLICES} slices for one phase, got {slices}; give the thicker reconstruction or crop to the abdomen."
+            f"{label}: expected at most {MAX_SLICES} slices for one phase, got {slices}; "
+            "give the thicker reconstruction or crop to the abdomen."
         )
     if math.prod(size_xyz) > MAX_VOXELS:
         raise InputError(
@@ -75,14 +77,15 @@ def _scalar_volume(image: sitk.Image, label: str) -> sitk.Image:
     if image.GetDimension() != 3:
         raise InputError(f"{label}: expected a 3D volume, got an image in {image.GetDimension()} dimensions; give the whole series.")
     if image.GetPixelID() not in _INTEGRAL + _FLOATING:
-        raise InputError(f"{label}: expected one HU value a voxel, got {image.GetPixelIDTypeAsString()} (colour, vector or complex); give the CT itself.")
+        kind = image.GetPixelIDTypeAsString()
+        raise InputError(f"{label}: expected one HU value a voxel, got {kind} (colour, vector or complex); give the CT itself.")
     return image
 
 
 def _refuse_geometry(image: sitk.Image, label: str) -> None:
     numbers = (*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection())
     if not np.all(np.isfinite(numbers)) or min(image.GetSpacing()) <= 0:
-        raise InputError(f"{label}: expected a position, direction and voxel size in mm, got values that are not finite; convert it again from DICOM.")
+        raise InputError(f"{label}: expected position and voxel size in mm, got values that are not finite; convert it again from DICOM.")
     extent = [n * s for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
     if max(image.GetSpacing()) > 50 or max(extent) > 4000 or max(extent) < 20:
         size = " x ".join(f"{e:.3g}" for e in extent)
@@ -96,7 +99,9 @@ def _refuse_values(image: sitk.Image, label: str) -> sitk.Image:
     low, high = float(voxels.min()), float(voxels.max())  # a NaN anywhere makes both NaN, an infinity one of them infinite
     if not math.isfinite(low) or not math.isfinite(high):
         count = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
-        raise InputError(f"{label}: expected finite HU, got {count} voxels that are NaN or infinite; replace them by {AIR} or convert the series again.")
+        raise InputError(
+            f"{label}: expected finite HU, got {count} voxels that are NaN or infinite; replace them by {AIR} or convert the series again."
+        )
     if low == high:
         raise InputError(f"{label}: expected CT in HU, got the same value in every voxel.")
     _refuse_scale(voxels, low, high, label)
@@ -111,9 +116,13 @@ def _refuse_scale(voxels: np.ndarray, low: float, high: float, label: str) -> No
         values = np.unique(sample)
         if len(values) < 200 and np.all(values == np.round(values)) and np.mean(sample == 0) > 0.3:
             raise InputError(f"{label}: expected CT in HU, got a mask or label map with {len(values)} values; leave it out of the phases.")
-        raise InputError(f"{label}: expected CT in HU, got grey values from {low:g} to {high:g} (8-bit or normalised); give the series before windowing.")
+        raise InputError(
+            f"{label}: expected CT in HU, got grey values from {low:g} to {high:g} (8-bit or normalised); give the series before windowing."
+        )
     if high - low <= 20:
-        raise InputError(f"{label}: expected CT in HU, got normalised values from {low:.3g} to {high:.3g}; give the series before normalisation.")
+        raise InputError(
+            f"{label}: expected CT in HU, got normalised values from {low:.3g} to {high:.3g}; give the series before normalisation."
+        )
     # Unrescaled data has water near 1000, where HU have nothing but dense bone and metal.
     dense = float(np.mean(sample > 600))
     if low >= 0 or dense > 0.3:
