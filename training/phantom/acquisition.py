@@ -200,7 +200,7 @@ def _noise(
     protocol: Protocol,
 ) -> np.ndarray:
     """Noise of filtered back-projection: each of four sectors of view angles brings the frequencies across its rays, with the variance that
-    its rays' attenuation gives at each place. The median local SD within the mask is the protocol's."""
+    its rays' attenuation gives at each place. The upper quartile of the local SD within the mask is the protocol's."""
     rows, columns = shape[1:]
     amplitude = _sector_amplitudes(paths, projector, mask, protocol)
     fy, fx = _frequencies((rows, columns), protocol.pixel_mm)
@@ -236,7 +236,7 @@ def _sector_amplitudes(paths: np.ndarray, projector: scipy.sparse.csr_matrix, ma
     sinogram = paths.reshape(ANGLES, bins, n)
     longest = sinogram.max(axis=1, keepdims=True)
     # Tube current modulation takes away part of the difference between views and slices; the bow-tie filter part of it within a view.
-    exponent = 0.75 * (sinogram - longest) + (1.0 - 0.85 * protocol.dose_modulation) * (longest - longest.mean())
+    exponent = 0.6 * (sinogram - longest) + (0.7 - 0.6 * protocol.dose_modulation) * (longest - longest.mean())
     variance = np.exp(np.clip(exponent, -3.0, 3.0)).astype(np.float32)
     pixel = projector.data.max()
     amplitude = np.empty((SECTORS, n, COARSE, COARSE), np.float32)
@@ -248,16 +248,21 @@ def _sector_amplitudes(paths: np.ndarray, projector: scipy.sparse.csr_matrix, ma
         mean = projector.T @ (variance * weight[:, None, None]).reshape(ANGLES * bins, n) / pixel
         amplitude[k] = np.sqrt(mean.T.reshape(n, COARSE, COARSE))
     local = np.sqrt((amplitude**2).mean(axis=0))
-    typical = np.median(local[mask]) if mask.any() else np.median(local)
+    typical = np.quantile(local[mask] if mask.any() else local, 0.75)
     return amplitude * np.float32(protocol.noise_sd_hu / typical)
 
 
 def _white_spectra(rng: np.random.Generator, shape: tuple[int, int, int], protocol: Protocol, counted: np.ndarray) -> np.ndarray:
     """Spectra of unit white noise, correlated from slice to slice as overlapping slice profiles share photons."""
     n, rows, columns = shape
-    ratio = protocol.slice_thickness_mm * (1.0 + 0.3 * protocol.slice_profile) / protocol.slice_spacing_mm
-    taps = np.clip(ratio / 2 + 0.5 - np.abs(np.arange(int(np.ceil(ratio)) + 2) - (int(np.ceil(ratio)) + 1) / 2), 0.0, 1.0)
-    taps = taps[taps > 1e-3]
+    ratio = protocol.slice_thickness_mm * (1.0 + 0.2 * protocol.slice_profile) / protocol.slice_spacing_mm
+    shared = 1.0 - 1.0 / ratio  # correlation of neighbours
+    if shared <= 0.0:
+        taps = np.ones(1)
+    elif ratio <= 2.0:
+        taps = np.array([1.0, (1.0 - np.sqrt(1.0 - 4.0 * shared**2)) / (2.0 * shared)])
+    else:
+        taps = np.append(np.ones(int(ratio)), ratio % 1.0)
     taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
     drawn = rng.standard_normal((n + len(taps) - 1, rows, columns // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]
     white = sum((weight * drawn[i : i + n] for i, weight in enumerate(taps)), np.zeros((), np.complex64))

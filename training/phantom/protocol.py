@@ -22,7 +22,7 @@ class Protocol:
     tube_kv: int
     iodine_factor: float  # contrast of iodine relative to the kinetic model's, after the usual trimming of contrast dose at low kV
     bone_factor: float  # contrast of bone mineral relative to 100 kV
-    noise_sd_hu: float  # median local noise SD inside the body, in the finished slices
+    noise_sd_hu: float  # upper quartile of the local noise SD inside the body (about the liver's) in the finished slices
     mtf_half_per_mm: float  # line pairs per mm at which the unenhanced MTF is one half
     edge_enhancement: float  # 0 soft; 1.6 sharp, overshoot at edges
     iterative_strength: float  # 0 filtered back-projection; 1 strong iterative reconstruction, blotchy noise
@@ -59,7 +59,7 @@ def draw_protocol(
 ) -> Protocol:
     """Draw one exam's protocol for a body of this width (left to right) and height (front to back).
 
-    Noise: 12.6 +- 0.9 HU measured in unenhanced children, 21 to 24 HU at 1.6 to 2 mm in adults; the draw covers 5 to 30 HU around a
+    Noise: 12.6 +- 0.9 HU measured in unenhanced children, 21 to 24 HU at 1.6 to 2 mm in adults; the draw covers 5 to 28 HU around a
     median of about 12 HU at 3 mm, and grows as slices get thinner and as bodies get wider.
     """
     kv = int(rng.choice([70, 80, 90, 100, 110, 120], p=[0.10, 0.28, 0.07, 0.28, 0.07, 0.20]))
@@ -67,18 +67,18 @@ def draw_protocol(
     overlap = rng.choice([1.0, 0.8, 0.5], p=[0.62, 0.2, 0.18])
     spacing = max(thickness * float(overlap), 1.0)
 
-    iterative = float(rng.beta(1.2, 1.5)) if rng.random() < 0.65 else 0.0
-    noise = 12.5 * np.exp(rng.normal(0.0, 0.28)) * (thickness / 3.0) ** -0.35 * (body_width_mm / 240.0) ** 0.25
+    iterative = float(rng.beta(1.2, 1.5)) if rng.random() < 0.55 else 0.0
+    noise = 12.5 * np.exp(rng.normal(0.0, 0.25)) * (thickness / 3.0) ** -0.35 * (body_width_mm / 240.0) ** 0.25
     noise *= 1.0 - 0.35 * iterative
     if rng.random() < 0.07:
         noise *= 0.5  # deep-learning reconstruction, or simply a generous dose
 
     if rng.random() < 0.75:
-        half, enhancement = rng.uniform(0.26, 0.42), rng.uniform(0.0, 0.6)
+        half, enhancement = rng.uniform(0.32, 0.54), rng.uniform(0.0, 0.6)
     else:
-        half, enhancement = rng.uniform(0.32, 0.50), rng.uniform(0.6, 1.6)
+        half, enhancement = rng.uniform(0.38, 0.60), rng.uniform(0.6, 1.5)
     # A sharp kernel is noisier at the same dose; dose and kernel are not chosen independently, so only part of it shows.
-    noise *= (half / 0.34) ** 0.6 * (1.0 + 0.25 * enhancement)
+    noise *= (half / 0.40) ** 0.6 * (1.0 + 0.2 * enhancement)
 
     margin = rng.uniform(1.05, 1.16) if rng.random() < 0.7 else rng.uniform(1.16, 1.45)
     field = max(body_width_mm, body_height_mm) * margin
@@ -92,7 +92,7 @@ def draw_protocol(
         tube_kv=kv,
         iodine_factor=float(np.clip(IODINE_BY_KV[kv] ** rng.uniform(0.3, 0.9) * np.exp(rng.normal(0.0, 0.06)), 0.7, 1.6)),
         bone_factor=BONE_BY_KV[kv],
-        noise_sd_hu=float(np.clip(noise, 4.0, 32.0)),
+        noise_sd_hu=float(np.clip(noise, 4.0, 28.0)),
         mtf_half_per_mm=float(half),
         edge_enhancement=float(enhancement),
         iterative_strength=iterative,
@@ -112,7 +112,7 @@ def draw_protocol(
         floor_hu=int(rng.choice([-1024, -1000], p=[0.8, 0.2])),
         circular_field=bool(rng.random() < 0.5),
         dose_modulation=float(rng.uniform(0.2, 1.0)),
-        streak=float(rng.choice([0.0, rng.uniform(0.3, 3.0)], p=[0.55, 0.45])),
+        streak=float(rng.choice([0.0, rng.uniform(0.2, 2.0)], p=[0.6, 0.4])),
         beam_hardening=float(rng.uniform(0.0, 1.0)),
         gas_streak_hu=float(rng.choice([0.0, rng.uniform(5.0, 40.0)], p=[0.5, 0.5])),
         motion_probability=float(rng.choice([0.0, rng.uniform(0.1, 0.6)], p=[0.6, 0.4])),
@@ -174,4 +174,4 @@ def mtf(protocol: Protocol, f: np.ndarray) -> np.ndarray:
 def noise_power(protocol: Protocol, f: np.ndarray) -> np.ndarray:
     """Radial noise power spectrum, not normalised: the ramp times MTF squared, low-passed by iterative reconstruction."""
     spectrum = (f + 0.015) * mtf(protocol, f) ** 2
-    return spectrum / (1.0 + 6.0 * protocol.iterative_strength * (f / 0.25) ** 2)
+    return spectrum / (1.0 + 4.0 * protocol.iterative_strength * (f / 0.25) ** 2)
