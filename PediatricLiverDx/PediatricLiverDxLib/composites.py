@@ -1,0 +1,213 @@
+"""What the networks see: an aligned exam and a Roi come in, windowed 4-phase images in [0, 1] go out, the same for training and diagnosis.
+
+Axis order (slice, phase, row, column); phases in the order of PHASES; an absent phase is zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
+
+from .rois import IndexBox, Roi
+from .vocabulary import PHASES, WINDOWS, K
+
+if TYPE_CHECKING:
+    from .alignment import AlignedExam
+
+#: Side of a classifier's input in pixels.
+COMPOSITE_SIZE = 128
+#: Side of a detector's input in pixels.
+DETECTOR_SIZE = 256
+#: A composite shows the Roi's longer in-plane side times this.
+ROI_MARGIN = 1.10
+#: A detector input shows the body's longer in-plane side times this.
+BODY_MARGIN = 1.04
+#: HU above which a voxel counts as body.
+BODY_HU = -300.0
+#: Coarse grid on which the body is searched, mm.
+BODY_GRID_MM = 4.0
+
+__all__ = [
+    "COMPOSITE_SIZE",
+    "DETECTOR_SIZE",
+    "DetectorTransform",
+    "Roi",
+    "body_mask",
+    "composite_slices",
+    "composites",
+    "crop_plane",
+    "detector_inputs",
+    "resampling_matrix",
+    "window",
+]
+
+
+def window(hu: np.ndarray, phase: str) -> np.ndarray:
+    """Map HU to float32 in [0, 1]: (hu - (level - width / 2)) / width, clipped, with the phase's window (arXiv 2511.19478)."""
+    level, width = WINDOWS[phase]
+    scaled = np.asarray(hu, np.float32) * np.float32(1 / width)
+    scaled -= np.float32((level - width / 2) / width)
+    return np.clip(scaled, 0, 1, out=scaled)
+
+
+def resampling_matrix(n_source: int, start: float, step: float, n_target: int) -> np.ndarray:
+    """Return the (n_target, n_source) float32 matrix of antialiased linear resampling along one axis.
+
+    Target pixel t is centred at start + (t + 0.5) * step in source edges (source pixel s is centred at s + 0.5). The kernel is a triangle
+    of half-width max(1, step) source pixels, so that shrinking averages and enlarging interpolates. What lies outside the source
+    counts as 0: a row near the edge sums to less than 1 only where its target pixel's centre lies outside.
+    """
+    width = max(1.0, step)
+    centres = start + (np.arange(n_target) + 0.5) * step
+    # the source is extended by its edge pixels as far as any kernel reaches, then the extension is folded back
+    reach = int(np.ceil(width)) + 1
+    positions = np.arange(-reach, n_source + reach) + 0.5
+    weights = np.clip(1 - np.abs(positions - centres[:, None]) / width, 0, None)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    matrix = weights[:, reach : reach + n_source].copy()
+    matrix[:, 0] += weights[:, :reach].sum(1)
+    matrix[:, -1] += weights[:, reach + n_source :].sum(1)
+    matrix[(centres < 0) | (centres > n_source)] = 0
+    return matrix.astype(np.float32)
+
+
+def crop_plane(
+    hu_slice: np.ndarray,
+    spacing_xy: Sequence[float],
+    box_xyxy: Sequence[float],
+    size: int = COMPOSITE_SIZE,
+    phase: str = "PVP",
+) -> np.ndarray:
+    """Return one channel of a composite, (size, size) float32 in [0, 1].
+
+    hu_slice: (row, column) in HU. spacing_xy: mm along column and row index. box_xyxy: (x0, y0, x1, y1) in voxel edges.
+    The crop is a square in mm around the box's centre, as wide as the box's longer side times ROI_MARGIN; HU are windowed first and then
+    resampled, and pixels whose centre lies outside the box are 0.
+    """
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+    side_mm = max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1]) * ROI_MARGIN
+    across = _axis_crop(hu_slice.shape[1], x0, x1, side_mm / spacing_xy[0], size)
+    down = _axis_crop(hu_slice.shape[0], y0, y1, side_mm / spacing_xy[1], size)
+    rows, columns = _used(down), _used(across)
+    return down[:, rows] @ window(hu_slice[rows, columns], phase) @ across[:, columns].T
+
+
+def _axis_crop(n_source: int, low: float, high: float, extent: float, size: int) -> np.ndarray:
+    """Return the resampling matrix of one axis with the rows outside [low, high] set to 0."""
+    start, step = (low + high) / 2 - extent / 2, extent / size
+    matrix = resampling_matrix(n_source, start, step, size)
+    centres = start + (np.arange(size) + 0.5) * step
+    matrix[(centres < low) | (centres > high)] = 0
+    return matrix
+
+
+def _used(matrix: np.ndarray) -> slice:
+    """Return the range of source pixels that a resampling matrix reads."""
+    columns = np.flatnonzero(matrix.any(0))
+    return slice(int(columns[0]), int(columns[-1]) + 1) if len(columns) else slice(0, 1)
+
+
+def composite_slices(z0: float, z1: float) -> tuple[int, int, int]:
+    """Return the slices at the centres of the lower, middle and upper third of [z0, z1) in voxel edges; equal ones when it is thin."""
+    low, middle, high = (int(np.floor(z0 + (z1 - z0) * (2 * k + 1) / (2 * K))) for k in range(K))
+    return low, middle, high
+
+
+def composites(aligned: AlignedExam, roi: Roi, size: int = COMPOSITE_SIZE) -> np.ndarray:
+    """Return a lesion's K composites, float32 (slice, phase, size, size) in [0, 1].
+
+    The Roi is cut at the volume's edge (Roi.clamp_to, InputError when outside); a Roi turned against the grid counts as its enclosing
+    index box. Outside the box, and for an absent phase, the image is 0.
+    """
+    box = roi.clamp_to(aligned.grid)[0].index_box(aligned.grid)
+    out = np.zeros((K, len(PHASES), size, size), np.float32)
+    for k, z in enumerate(composite_slices_of(box, aligned.grid.size_xyz[2])):
+        for p, phase in enumerate(PHASES):
+            if aligned.present[p]:
+                out[k, p] = crop_plane(aligned.hu[p, z], aligned.grid.spacing_xyz[:2], (box[0], box[1], box[3], box[4]), size, phase)
+    return out
+
+
+def composite_slices_of(box: IndexBox, n_slices: int) -> tuple[int, int, int]:
+    """Return composite_slices of an index box, held inside the volume."""
+    low, middle, high = (min(max(z, 0), n_slices - 1) for z in composite_slices(box[2], box[5]))
+    return low, middle, high
+
+
+@dataclass(frozen=True)
+class DetectorTransform:
+    """Map detector pixels to voxel edges of the aligned grid and back: voxel = start + pixel * step, in both axes."""
+
+    start_xy: tuple[float, float]
+    step_xy: tuple[float, float]
+    size: int = DETECTOR_SIZE
+
+    def to_index(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Map (..., 4) boxes from detector pixels to voxel edges."""
+        return np.asarray(boxes_xyxy, float) * np.tile(self.step_xy, 2) + np.tile(self.start_xy, 2)
+
+    def to_detector(self, boxes_xyxy: np.ndarray) -> np.ndarray:
+        """Map (..., 4) boxes from voxel edges to detector pixels."""
+        return (np.asarray(boxes_xyxy, float) - np.tile(self.start_xy, 2)) / np.tile(self.step_xy, 2)
+
+
+def body_mask(aligned: AlignedExam) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Find the body on a coarse grid: (mask (slice, row, column) bool, stride (slice, row, column) from the full grid to it).
+
+    The body is the largest connected part of the reference phase above BODY_HU after an in-plane opening that drops couch and sheets.
+    Without any such part everything counts as body.
+    """
+    hu = aligned.hu[PHASES.index(aligned.reference)]
+    stride = tuple(max(1, round(BODY_GRID_MM / s)) for s in reversed(aligned.grid.spacing_xyz))
+    coarse = hu[tuple(slice(s // 2, None, s) for s in stride)]
+    image = sitk.GetImageFromArray((coarse > BODY_HU).astype(np.uint8))
+    opened = sitk.BinaryMorphologicalOpening(image, (2, 2, 0), sitk.sitkBall)
+    labels = sitk.GetArrayViewFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True))
+    mask = labels == 1
+    return (mask if mask.any() else np.ones(coarse.shape, bool)), stride
+
+
+def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> DetectorTransform:
+    """Return the square in mm around the body, over all slices, that the detector sees as size x size pixels."""
+    mask, stride = body_mask(aligned)
+    spacing = aligned.grid.spacing_xyz
+    centre, extent_mm = [], []
+    for axis, (others, step) in enumerate((((0, 1), stride[2]), ((0, 2), stride[1]))):
+        found = np.flatnonzero(mask.any(others))
+        low, high = found[0] * step, min((found[-1] + 1) * step, aligned.grid.size_xyz[axis])
+        centre.append((low + high) / 2)
+        extent_mm.append((high - low) * spacing[axis])
+    side = max(extent_mm) * BODY_MARGIN
+    start = tuple(float(c - side / spacing[axis] / 2) for axis, c in enumerate(centre))
+    return DetectorTransform(start, tuple(float(side / spacing[axis] / size) for axis in (0, 1)), size)
+
+
+def detector_inputs(
+    aligned: AlignedExam, size: int = DETECTOR_SIZE, slices: range | None = None
+) -> tuple[np.ndarray, DetectorTransform]:
+    """Return the detector's images, float32 (slice, phase, size, size) in [0, 1], and where they lie.
+
+    Every slice (or those of `slices`) is cut to the body's square (detector_transform), windowed and resampled with antialiasing.
+    """
+    transform = detector_transform(aligned, size)
+    slices = slices if slices is not None else range(aligned.grid.size_xyz[2])
+    return detector_images(aligned, transform, slices), transform
+
+
+def detector_images(aligned: AlignedExam, transform: DetectorTransform, slices: range) -> np.ndarray:
+    """Return the detector's images of some slices, float32 (slice, phase, size, size) in [0, 1]."""
+    size = transform.size
+    across = resampling_matrix(aligned.grid.size_xyz[0], transform.start_xy[0], transform.step_xy[0], size)
+    down = resampling_matrix(aligned.grid.size_xyz[1], transform.start_xy[1], transform.step_xy[1], size)
+    rows, columns = _used(down), _used(across)
+    down, across = down[:, rows], np.ascontiguousarray(across[:, columns].T)
+    out = np.zeros((len(slices), len(PHASES), size, size), np.float32)
+    for p, phase in enumerate(PHASES):
+        if aligned.present[p]:
+            for n, z in enumerate(slices):
+                np.matmul(down @ window(aligned.hu[p, z, rows, columns], phase), across, out=out[n, p])
+    return out
