@@ -68,7 +68,7 @@ def acquire(
     paths = projector @ attenuation
 
     image = _reconstruct(rng, slices, protocol)
-    artefact = _artefacts(rng, body, projector, protocol)
+    artefact = _artefacts(rng, body, paths, projector, protocol)
     if artefact is not None:
         image += resize(artefact, rows, columns)
     image += _noise(rng, paths, projector, mask, (n, rows, columns), protocol)
@@ -162,21 +162,23 @@ def _bins() -> int:
     return int(np.ceil(COARSE * np.sqrt(2.0))) + 3
 
 
-def _artefacts(rng: np.random.Generator, body: np.ndarray, projector: scipy.sparse.csr_matrix, protocol: Protocol) -> np.ndarray | None:
+def _artefacts(
+    rng: np.random.Generator, body: np.ndarray, paths: np.ndarray, projector: scipy.sparse.csr_matrix, protocol: Protocol
+) -> np.ndarray | None:
     """Beam hardening by bone and contrast, and streaks from gas that moved, as HU (slice, COARSE, COARSE), from a wrong sinogram."""
     if protocol.beam_hardening <= 0.0 and protocol.gas_streak_hu <= 0.0:
         return None
     n, bins = len(body), _bins()
     dense = np.clip(body - 180.0, 0.0, 1500.0).reshape(n, -1).T * np.float32(WATER_PER_MM / 1000.0)
     bone = projector @ dense
-    # second-order error of a water correction: what the ray lost by hardening in bone, quadratic in the bone's path
-    error = -0.05 * protocol.beam_hardening * bone**2
+    # second-order error of a water correction: what the ray lost by hardening in bone, over what it had already lost on its way
+    error = -0.045 * protocol.beam_hardening * bone * (bone + 0.5 * (paths - paths.mean()))
     error = error.reshape(ANGLES, bins, n)
     if protocol.gas_streak_hu > 0.0:
         gas = (body < -500.0) & (resize(body, COARSE // 4, COARSE // 4).max(axis=(1, 2), keepdims=True) > -300.0)
         centre = np.hypot(*np.ogrid[-1 : 1 : COARSE * 1j, -1 : 1 : COARSE * 1j]) < 0.55  # air around the body does not move
         lost = (projector @ (gas & centre).astype(np.float32).reshape(n, -1).T).reshape(ANGLES, bins, n)
-        shift = np.diff(lost, axis=1, append=0.0) * np.float32(WATER_PER_MM * protocol.gas_streak_hu / 600.0)
+        shift = np.diff(lost, axis=1, append=0.0) * np.float32(WATER_PER_MM * protocol.gas_streak_hu / 400.0)
         turn = np.arange(ANGLES)[:, None, None]
         middle = rng.uniform(0, ANGLES, (1, 1, n))
         distance = np.abs((turn - middle + ANGLES / 2) % ANGLES - ANGLES / 2)
