@@ -57,10 +57,10 @@ def stop(sentence):
 def check_python():
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         others = [name for name in ("python3.13", "python3.12", "python3.11", "python3.10") if shutil.which(name)]
-        advice = "run make PYTHON=%s" % others[0] if others else "install one of them and run make PYTHON=python3.12"
-        stop("Python 3.10 to 3.13 is needed, this is %d.%d; %s" % (sys.version_info[0], sys.version_info[1], advice))
+        advice = f"run make PYTHON={others[0]}" if others else "install one of them and run make PYTHON=python3.12"
+        stop(f"Python 3.10 to 3.13 is needed, this is {sys.version_info[0]}.{sys.version_info[1]}; {advice}")
     try:
-        import ensurepip  # noqa: F401  (Debian splits it from python3)
+        import ensurepip  # noqa: F401  (Debian keeps it in a package of its own)
         import venv  # noqa: F401
     except ImportError:
         stop("the Debian package python3-venv is missing; install it with: apt-get install python3-venv")
@@ -132,9 +132,9 @@ def probe(name):
         library = missing.group(1)
         package = DEBIAN_PACKAGES.get(library)
         if package:
-            stop("the Debian package %s (%s) is missing; install it with: apt-get install %s" % (package, library, package))
-        stop("the system library %s is missing; install the package of your system that holds it" % library)
-    stop("the %s environment does not start:\n%s" % (name, text))
+            stop(f"the Debian package {package} ({library}) is missing; install it with: apt-get install {package}")
+        stop(f"the system library {library} is missing; install the package of your system that holds it")
+    stop(f"the {name} environment does not start:\n{text}")
 
 
 def make(name):
@@ -144,7 +144,7 @@ def make(name):
         return
     if name != "tools":
         make("tools")
-    print("setting up build/%s from %s" % (name, LOCKS[name].name), flush=True)
+    print(f"setting up build/{name} from {LOCKS[name].name}", flush=True)
     shutil.rmtree(str(BUILD / name), ignore_errors=True)
     import venv
 
@@ -159,7 +159,7 @@ def make(name):
             print("uv did not succeed (see above); trying pip", flush=True)
             done = pip_install(name, *lock) and pip_install(name, *project)
     if not done:
-        stop("the packages of %s could not be installed; is the package registry reachable?" % LOCKS[name].name)
+        stop(f"the packages of {LOCKS[name].name} could not be installed; is the package registry reachable?")
     probe(name)
     stamp.write_text(wanted)
 
