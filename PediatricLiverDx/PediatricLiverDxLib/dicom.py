@@ -1,0 +1,424 @@
+"""A folder as it comes from a CD becomes CT series that may be a phase: headers only, no pixels.
+
+Left out, and counted by kind: localizers, dose reports and other objects without CT pixels, screen saves, projections, bolus tracking.
+One stored series becomes several where it holds several orientations or several passes over the same positions (dynamic and multiphase series).
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from .vocabulary import InputError
+
+_CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+_ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+#: More files than that are an archive, not an exam.
+MAX_FILES = 30_000
+
+#: Two positions along the normal closer than this (mm) are the same position.
+SAME_POSITION_MM = 0.02
+
+_KINDS = (  # what a SOP class that is no CT image is called, by the start of its UID
+    ("1.2.840.10008.5.1.4.1.1.88.", "dose or structured report"),
+    ("1.2.840.10008.5.1.4.1.1.66.", "segmentation"),
+    ("1.2.840.10008.5.1.4.1.1.7", "secondary capture"),
+    ("1.2.840.10008.5.1.4.1.1.11.", "presentation state"),
+    ("1.2.840.10008.5.1.4.1.1.481.", "radiotherapy object"),
+    ("1.2.840.10008.5.1.4.1.1.104.", "document"),
+)
+_SCOUT = re.compile(r"\b(scout|topogram\w*|locali[sz]er|surview|scanogram|scano|dose report|patient protocol)\b|定位")
+_TRACKING = re.compile(r"smart ?prep|bolus ?track|monitoring|care ?bolus|sure ?start|(pre)?-?monitor")
+_NO_HU = re.compile(r"\b(iodine|jod|iode|vnc|vue|virtual (non|native|unenh)\w*|effective z|zeff|eff-z|perfusion|fat fraction|overlay)\b|碘")
+_PROJECTIONS = {"MIP", "MINIP", "MAXIP", "VRT", "PROJECTION IMAGE", "3D", "CPR", "VOLUME_RENDERING", "SCREEN SAVE", "SCREEN_SAVE"}
+
+_TAGS = (
+    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType SeriesDescription ProtocolName "
+    "ContrastBolusAgent ContrastBolusRoute ContrastBolusStartTime AcquisitionDateTime AcquisitionDate AcquisitionTime ContentTime SeriesTime "
+    "StudyDate SeriesNumber AcquisitionNumber InstanceNumber TemporalPositionIdentifier PatientID PatientName PatientBirthDate Rows Columns "
+    "PixelSpacing ImagePositionPatient ImageOrientationPatient SliceThickness GantryDetectorTilt ConvolutionKernel SamplesPerPixel "
+    "RescaleSlope RescaleIntercept RescaleType SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence NumberOfFrames"
+).split()
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who a file says it is of; only ever compared, never shown."""
+
+    id: str
+    name: str
+    birth_date: str
+
+    def may_be(self, other: Patient) -> bool:
+        """Tell whether nothing that both files say makes them two patients."""
+        same_birth = self.birth_date == other.birth_date and self.birth_date != ""
+        for mine, theirs in ((self.id, other.id), (self.birth_date, other.birth_date)):
+            if mine and theirs and mine != theirs:
+                return False
+        same_id = self.id == other.id and self.id != ""
+        return not self.name or not other.name or self.name == other.name or (same_id and same_birth)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One axial image: file and frame, position (LPS mm), rescale (slope, intercept; None where the file has none)."""
+
+    path: Path
+    frame: int
+    position: tuple[float, float, float]
+    rescale: tuple[float, float] | None
+    uid: str
+    instance: int
+    acquisition: str
+    temporal: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices of one pass over the body with one orientation, in no order yet, and what their headers say."""
+
+    label: str
+    slices: tuple[Slice, ...]
+    orientation: tuple[float, ...]
+    pixel_spacing: tuple[float, float]
+    size: tuple[int, int]
+    description: str
+    protocol: str
+    folder: str
+    agent: str
+    bolus_seconds: float | None
+    kernel: str
+    image_type: tuple[str, ...]
+    tilt: float
+    study: str
+    study_date: str
+    frame_of_reference: str
+    uid: str
+    patient: Patient
+
+    @property
+    def normal(self) -> np.ndarray:
+        return np.cross(self.orientation[:3], self.orientation[3:])
+
+    @property
+    def distances(self) -> np.ndarray:
+        """Positions of the slices along the normal in mm, ascending."""
+        return np.sort(np.array([s.position for s in self.slices]) @ self.normal)
+
+    @property
+    def spacing(self) -> float:
+        """Usual distance between neighbouring slices in mm."""
+        return float(np.median(np.diff(self.distances))) if len(self.slices) > 1 else 0.0
+
+    @property
+    def axial(self) -> bool:
+        return abs(self.normal[2]) > 0.7
+
+    @property
+    def seconds(self) -> float | None:
+        """When the first slice was acquired, in seconds after midnight."""
+        return min((s.seconds for s in self.slices if s.seconds is not None), default=None)
+
+    @property
+    def derived(self) -> bool:
+        return "DERIVED" in self.image_type[:1]
+
+    @property
+    def sharp(self) -> bool:
+        """Tell whether the kernel is one for lung or bone."""
+        kernel = self.kernel.lower()
+        siemens = re.match(r"(?:[bihjuqd][a-z]?|br|hr|bl|bv|qr)(\d\d)", kernel)
+        toshiba = re.match(r"fc(\d\d)", kernel)
+        return bool(
+            re.search(r"lung|bone|edge|sharp|detail|^y[a-e]$|^[de]$", kernel)
+            or (siemens and int(siemens.group(1)) >= 50)
+            or (toshiba and (30 <= int(toshiba.group(1)) < 40 or int(toshiba.group(1)) >= 50))
+        )
+
+
+@dataclass(frozen=True)
+class Disc:
+    """What a folder holds: CT series that may be a phase, and sentences on what was left out or could not be read."""
+
+    series: tuple[Series, ...]
+    warnings: tuple[str, ...]
+    files: int
+
+
+def read_disc(folder: Path) -> Disc:
+    """Find every CT series under a folder, at any depth, from the headers alone.
+
+    Raises:
+        InputError: too many files, or series of two patients.
+    """
+    headers, left_out, unreadable, duplicates, seen = [], Counter(), 0, 0, set()
+    for path in _files(folder):
+        header = _read_header(path)
+        if header is None:
+            continue
+        if isinstance(header, str):
+            unreadable += 1
+            continue
+        if (kind := _no_ct(header)) is not None:
+            left_out[kind] += kind != ""
+            continue
+        uid = str(header.get("SOPInstanceUID", path))
+        if uid in seen:
+            duplicates += 1
+            continue
+        seen.add(uid)
+        headers.append((path, header))
+    groups = defaultdict(list)
+    for path, header in headers:
+        for key, image in _images(path, header, folder):
+            groups[key].append(image)
+    groups.pop(None, None)
+    no_position = len(headers) - len({s.path for images in groups.values() for s, _ in images})
+    series = []
+    for images in groups.values():
+        series += _passes(images)
+    _refuse_two_patients([s.patient for s in series])
+    notes = []
+    if left_out:
+        notes.append("Left out: " + ", ".join(f"{n} x {kind}" for kind, n in sorted(left_out.items())) + ".")
+    if duplicates:
+        notes.append(f"{duplicates} files are copies of slices that were already read (same identifier); they are left out.")
+    if unreadable:
+        notes.append(f"{unreadable} DICOM files are damaged or cut short and could not be read; copy the exam again if slices are missing.")
+    if no_position:
+        notes.append(f"{no_position} CT images carry no position, orientation or pixel spacing and are left out.")
+    return Disc(_labelled(series), tuple(notes), len(headers) + sum(left_out.values()) + duplicates + unreadable)
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell by its first bytes whether a file is DICOM, with or without the preamble."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    # Without a preamble: group 0002 or 0008, an element below 0x0100, then a VR or a short length.
+    return start[128:] == b"DICM" or (len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0 and start[:2] != start[2:4])
+
+
+def _files(folder: Path) -> list[Path]:
+    paths = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            paths.append(path)
+        if len(paths) > MAX_FILES:
+            raise InputError(f"Expected the folder of one exam, got more than {MAX_FILES} files; give the folder of one study.")
+    return sorted(paths)
+
+
+def _read_header(path: Path) -> Dataset | str | None:
+    """Return the header, None where the file is not DICOM, or a word on why it cannot be read."""
+    if not is_dicom(path):
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+            if getattr(header.file_meta, "MediaStorageSOPClassUID", None) == _DICOMDIR:
+                return None
+            if not header.get("SOPClassUID"):
+                has_preamble = path.read_bytes()[128:132] == b"DICM"
+                return "no SOP class" if has_preamble else None
+            for keyword in _TAGS:  # values are decoded on access, so a broken one shows up here
+                header.get(keyword)
+            return header
+    except Exception as error:  # pydicom raises nearly everything on a damaged file
+        return type(error).__name__
+
+
+def _no_ct(header: Dataset) -> str | None:
+    """Return what an object is when it is not a CT image of use, None when it is one."""
+    sop_class = str(header.SOPClassUID)
+    modality = str(header.get("Modality", "CT"))
+    text = _text(header, "SeriesDescription").lower()
+    image_type = {str(value).upper() for value in _values(header.get("ImageType"))}
+    if sop_class != _CT_IMAGE and sop_class not in _ENHANCED_CT:
+        return next((kind for start, kind in _KINDS if sop_class.startswith(start)), f"{modality} object")
+    if modality != "CT":
+        return f"{modality} object"
+    if image_type & {"LOCALIZER", "SCOUT"} or _SCOUT.search(text):
+        return "localizer"
+    if _TRACKING.search(text):
+        return "bolus tracking image"
+    if image_type & _PROJECTIONS or int(header.get("SamplesPerPixel", 1) or 1) != 1:
+        return "projection or screen save"
+    if _NO_HU.search(text) or _text(header, "RescaleType") not in ("", "HU", "US", "HU_MOD"):
+        return "iodine or virtual unenhanced map"
+    return None
+
+
+def _images(path: Path, header: Dataset, folder: Path) -> Iterable[tuple]:
+    """Yield (series key, (slice, header facts)) for each image of a file; the key is None where the geometry is missing."""
+    relative = path.relative_to(folder)
+    facts = (header, relative.parent.name if relative.parent.name else "")
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        yield _image(path, 0, header, {}, facts)
+        return
+    shared = _flat((header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0])
+    for number, frame in enumerate(frames):
+        yield _image(path, number, header, {**shared, **_flat(frame)}, facts)
+
+
+def _flat(group: Dataset) -> dict:
+    """Return the elements one level down in a functional group by keyword."""
+    return {inner.keyword: inner.value for element in group if element.VR == "SQ" and element.value for inner in element.value[0]}
+
+
+def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -> tuple:
+    def value(keyword):
+        return group.get(keyword, header.get(keyword))
+
+    position = _numbers(value("ImagePositionPatient"), 3)
+    orientation = _numbers(value("ImageOrientationPatient"), 6)
+    spacing = _numbers(value("PixelSpacing"), 2)
+    if position is None or orientation is None or spacing is None or min(spacing) <= 0 or not header.get("Rows"):
+        return None, None
+    slope, intercept = _numbers(value("RescaleSlope"), 1), _numbers(value("RescaleIntercept"), 1)
+    image = Slice(
+        path=path,
+        frame=frame,
+        position=position,
+        rescale=(slope[0], intercept[0]) if slope and intercept else None,
+        uid=f"{header.get('SOPInstanceUID', path)}#{frame}",
+        instance=int(header.get("InstanceNumber") or 0) * 100_000 + frame,
+        acquisition=str(header.get("AcquisitionNumber") or ""),
+        temporal=str(group.get("TemporalPositionIndex") or header.get("TemporalPositionIdentifier") or ""),
+        seconds=_seconds(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or _acquired(header),
+    )
+    key = (
+        str(header.get("StudyInstanceUID")), str(header.get("SeriesInstanceUID")), tuple(np.round(orientation, 3) + 0.0),
+        tuple(np.round(spacing, 4)), int(header.Rows), int(header.Columns), str(group.get("StackID", "")),
+    )  # fmt: skip
+    return key, (image, (*facts, orientation, spacing))
+
+
+def _passes(images: Sequence[tuple]) -> list[Series]:
+    """Turn the images of one series and orientation into one Series for each pass over the body."""
+    header, folder, orientation, spacing = images[0][1]
+    agent = _text(header, "ContrastBolusAgent")
+    series = Series(
+        label=str(header.get("SeriesNumber") or ""),
+        slices=tuple(image for image, _ in images),
+        orientation=orientation,
+        pixel_spacing=spacing,
+        size=(int(header.Columns), int(header.Rows)),
+        description=_text(header, "SeriesDescription"),
+        protocol=_text(header, "ProtocolName"),
+        folder=folder,
+        agent="" if re.fullmatch(r"(?i)\s*(no|none|non|0|n/?a|oral|ohne|kein\w*)?\s*", agent) else agent,
+        bolus_seconds=_seconds(header.get("ContrastBolusStartTime")),
+        kernel="/".join(str(value) for value in _values(header.get("ConvolutionKernel"))),
+        image_type=tuple(str(value).upper() for value in _values(header.get("ImageType"))),
+        tilt=(_numbers(header.get("GantryDetectorTilt"), 1) or (0.0,))[0],
+        study=str(header.get("StudyInstanceUID", "")),
+        study_date=str(header.get("StudyDate") or ""),
+        frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
+        uid=str(header.get("SeriesInstanceUID", "")),
+        patient=_patient(header),
+    )
+    _refuse_two_patients([_patient(facts[0]) for _, facts in images])
+    return [replace(series, slices=slices) for slices in split_passes(series.slices, series.normal)]
+
+
+def split_passes(slices: tuple[Slice, ...], normal: np.ndarray) -> list[tuple[Slice, ...]]:
+    """Part slices that lie on the same positions several times into passes, by the first tag that tells them apart.
+
+    Temporal position, acquisition number and acquisition time are tried in that order; else, where every position occurs equally often, the
+    k-th in order of time and instance number belongs to pass k. Slices that cannot be parted stay together (see dicom_volume for duplicates).
+    """
+    distances = np.array([s.position for s in slices]) @ normal
+    places = np.round(distances / SAME_POSITION_MM).astype(int)
+    counts = Counter(places.tolist())
+    if max(counts.values()) == 1:
+        return [slices]
+    for tag in ("temporal", "acquisition", "seconds"):
+        groups = defaultdict(list)
+        for image, place in zip(slices, places.tolist(), strict=True):
+            groups[getattr(image, tag)].append((image, place))
+        parted = all(len({place for _, place in group}) == len(group) for group in groups.values())
+        if len(groups) > 1 and parted and min(len(group) for group in groups.values()) >= 3:
+            ordered = sorted(groups.values(), key=lambda group: (min(s.seconds or 0 for s, _ in group), min(s.instance for s, _ in group)))
+            return [tuple(image for image, _ in group) for group in ordered]
+    if len(set(counts.values())) == 1 and len(counts) >= 3 and len({s.seconds for s in slices}) > 1:
+        at_place = defaultdict(list)
+        for image, place in zip(slices, places.tolist(), strict=True):
+            at_place[place].append(image)
+        stacks = [sorted(images, key=lambda s: (s.seconds or 0, s.instance)) for images in at_place.values()]
+        return [tuple(one_pass) for one_pass in zip(*stacks, strict=True)]
+    return [slices]
+
+
+def _labelled(series: list[Series]) -> tuple[Series, ...]:
+    """Name series by their number; those that share one get a part number."""
+    series = sorted(series, key=lambda s: (int(s.label) if s.label.lstrip("-").isdigit() else 10**9, s.seconds or 0, s.uid))
+    totals, counts, labelled = Counter(s.label for s in series), Counter(), []
+    for one in series:
+        counts[one.label] += 1
+        name = f"series {one.label}" if one.label else "unnumbered series"
+        part = f" part {counts[one.label]}" if totals[one.label] > 1 else ""
+        labelled.append(replace(one, label=name + part))
+    return tuple(labelled)
+
+
+def _refuse_two_patients(patients: Sequence[Patient]) -> None:
+    distinct = list(dict.fromkeys(patients))
+    for index, one in enumerate(distinct):
+        if any(not one.may_be(other) for other in distinct[index + 1 :]):
+            raise InputError("Expected an exam of one patient, got files of two or more patients; give the folder of one patient's study.")
+
+
+def _patient(header: Dataset) -> Patient:
+    name = re.sub(r"[\s^=_,.]+", " ", _text(header, "PatientName")).strip().casefold()
+    return Patient(_text(header, "PatientID").strip(), name, _text(header, "PatientBirthDate").strip())
+
+
+def _text(header: Dataset, keyword: str) -> str:
+    value = header.get(keyword)
+    return "" if value is None else str(value).strip()
+
+
+def _values(value: object) -> tuple:
+    if value is None or value == "":
+        return ()
+    return (value,) if isinstance(value, str) or not hasattr(value, "__iter__") else tuple(value)
+
+
+def _numbers(value: object, count: int) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(v) for v in _values(value))
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == count and np.all(np.isfinite(numbers)) else None
+
+
+def _acquired(header: Dataset) -> float | None:
+    for keyword in ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "SeriesTime"):
+        if (seconds := _seconds(header.get(keyword))) is not None:
+            return seconds
+    return None
+
+
+def _seconds(value: object) -> float | None:
+    """Return seconds after midnight of a DICOM time (HHMMSS.FFFFFF, HH:MM:SS) or date and time (YYYYMMDDHHMMSS.F)."""
+    text = str(value or "").strip().replace(":", "")
+    match = re.fullmatch(r"(?:\d{8}(?=\d{4}))?(\d\d)(\d\d)(\d\d(?:\.\d*)?)?(?:[+-]\d{4})?", text)
+    if not match:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)

@@ -1,0 +1,230 @@
+"""A CT series becomes a 3D image in HU on exactly the grid of its slices, or is refused with one sentence.
+
+Slices are sorted along the normal of the image plane. A few missing ones are filled linearly between their neighbours, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataset import Dataset
+
+from .dicom import SAME_POSITION_MM, Series, Slice
+from .hounsfield import AIR, MIN_SLICES, refuse_size
+from .vocabulary import InputError
+
+#: A slice may lie this part of the spacing off the uniform grid.
+UNEVEN = 0.1
+
+#: Gaps up to this many slices, and up to this part of all slices, are filled.
+MAX_GAP_SLICES = 2
+MAX_FILLED = 0.1
+
+
+def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
+    """Read the pixels of a series.
+
+    Returns:
+        The image in HU (int16, or float32 where the rescale is not integral), x along the image rows, y along the columns, z along their
+        normal; and warnings.
+
+    Raises:
+        InputError: too few or too many slices, gaps, uneven spacing, gantry tilt, damaged or undecodable pixel data.
+    """
+    pixels = _Pixels(series)
+    slices, notes = _without_duplicates(series, pixels)
+    if len(slices) < MIN_SLICES:
+        raise InputError(f"{series.label}: expected at least {MIN_SLICES} slices, got {len(slices)}; give the whole series.")
+    normal = series.normal
+    slices = sorted(slices, key=lambda s: float(np.dot(s.position, normal)))
+    positions = np.array([s.position for s in slices])
+    _refuse_tilt(series, positions)
+    rows, spacing = _grid_rows(series.label, positions @ normal)
+    size = (*series.size, int(rows[-1]) + 1)
+    refuse_size(size, series.label)
+    if len(rows) < size[2]:
+        notes.append(f"{series.label}: {size[2] - len(rows)} of {size[2]} slices are missing; they are interpolated from their neighbours.")
+    if all(s.rescale is None for s in slices):
+        notes.append(f"{series.label}: carries no rescale slope and intercept; its values are taken as HU.")
+    volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
+    for row, one in zip(rows, slices, strict=True):
+        volume[row] = pixels.hu(one)
+    _fill(volume, rows)
+    image = sitk.GetImageFromArray(volume)
+    image.SetOrigin(positions[0].tolist())
+    image.SetSpacing((series.pixel_spacing[1], series.pixel_spacing[0], spacing))
+    axes = _orthonormal(np.array(series.orientation))
+    image.SetDirection(axes.T.ravel().tolist())
+    return image, tuple(notes)
+
+
+def _orthonormal(orientation: np.ndarray) -> np.ndarray:
+    """Return row, column and normal directions as the rows of a rotation: headers round their cosines to a few digits."""
+    row = orientation[:3] / np.linalg.norm(orientation[:3])
+    normal = np.cross(row, orientation[3:])
+    normal /= np.linalg.norm(normal)
+    return np.array([row, np.cross(normal, row), normal])
+
+
+def _without_duplicates(series: Series, pixels: _Pixels) -> tuple[list[Slice], list[str]]:
+    """Keep one slice at each position: the first by instance number."""
+    at_place = defaultdict(list)
+    for one in sorted(series.slices, key=lambda s: s.instance):
+        at_place[round(float(np.dot(one.position, series.normal)) / SAME_POSITION_MM)].append(one)
+    kept, same, different = [], 0, 0
+    for first, *others in at_place.values():
+        kept.append(first)
+        for other in others:
+            if np.array_equal(pixels.hu(first), pixels.hu(other)):
+                same += 1
+            else:
+                different += 1
+    notes = []
+    if different > len(kept) // 4:
+        raise InputError(
+            f"{series.label}: expected one image at each position, got {different} positions with several different images and nothing in the "
+            "headers that tells them apart; give one series for each phase."
+        )
+    if same:
+        notes.append(f"{series.label}: {same} slices lie twice in the series; one of each is used.")
+    if different:
+        notes.append(f"{series.label}: at {different} positions two different images lie; the first of each is used.")
+    return kept, notes
+
+
+def _refuse_tilt(series: Series, positions: np.ndarray) -> None:
+    """Refuse a stack that does not run along its normal: every voxel would be sheared."""
+    normal = series.normal / np.linalg.norm(series.normal)
+    travel = positions - positions[0]
+    along = travel @ normal
+    across = travel - along[:, None] * normal
+    drift = np.linalg.norm(across, axis=1)
+    if drift.max() <= max(min(series.pixel_spacing), 0.01 * along[-1]):
+        return
+    angle = float(np.degrees(np.arctan2(drift[-1], along[-1])))
+    straight = np.abs(across - np.outer(along / along[-1], across[-1])).max() <= 1.0
+    if straight:
+        raise InputError(
+            f"{series.label}: expected slices at right angles to the table, got a gantry tilt of {angle:.1f} degrees; "
+            "give a series reconstructed without tilt."
+        )
+    raise InputError(f"{series.label}: expected slices stacked in one straight line, got slices that shift sideways; give one series of one scan.")
+
+
+def _grid_rows(label: str, distances: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the row of each slice on a uniform grid, and the grid's spacing in mm."""
+    gaps = np.diff(distances)
+    usual = float(np.median(gaps))
+    rows = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(gaps / usual)))]).astype(int)
+    spacing = float((distances[-1] - distances[0]) / rows[-1])
+    uneven = float(np.abs(distances - distances[0] - rows * spacing).max())
+    missing = int(rows[-1] + 1 - len(rows))
+    largest = int(np.diff(rows).max()) - 1
+    if missing and (largest > MAX_GAP_SLICES or missing > MAX_FILLED * rows[-1]):
+        raise InputError(
+            f"{label}: expected slices every {usual:.2f} mm, got a gap of {gaps.max():.1f} mm and {missing} slices missing of {rows[-1] + 1}; "
+            "copy the whole series again."
+        )
+    if uneven > UNEVEN * usual:
+        raise InputError(
+            f"{label}: expected evenly spaced slices, got distances from {gaps.min():.2f} to {gaps.max():.2f} mm; give a series with one spacing."
+        )
+    return rows, spacing
+
+
+def _fill(volume: np.ndarray, rows: np.ndarray) -> None:
+    for below, above in zip(rows[:-1], rows[1:], strict=True):
+        for row in range(below + 1, above):
+            weight = (row - below) / (above - below)
+            mixed = (1 - weight) * volume[below].astype(np.float32) + weight * volume[above].astype(np.float32)
+            volume[row] = np.round(mixed) if volume.dtype == np.int16 else mixed
+
+
+def _integral(one: Slice) -> bool:
+    return all(float(number).is_integer() for number in one.rescale or (1.0, 0.0))
+
+
+class _Pixels:
+    """HU of slices, read when asked for; multi-frame files are decoded once."""
+
+    def __init__(self, series: Series):
+        self._label = series.label
+        self._shape = series.size[::-1]
+        self._file: tuple[Path, np.ndarray] | None = None
+        self._padding: int | None = None
+
+    def hu(self, one: Slice) -> np.ndarray:
+        """Return (row, column) in HU: int16 where the rescale is integral, else float32."""
+        if self._file is None or self._file[0] != one.path:
+            self._file = one.path, self._decode(one)
+        frames = self._file[1]
+        stored = frames[one.frame]
+        if stored.dtype == np.float64:  # GDCM's output, rescaled already
+            hu = stored
+        else:
+            slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
+            hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
+            if self._padding is not None:
+                hu[stored == self._padding] = AIR
+        return np.clip(hu, -32768, 32767).astype(np.int16) if _integral(one) else hu.astype(np.float32)
+
+    def _decode(self, one: Slice) -> np.ndarray:
+        """Return (frame, row, column): stored values, or float64 HU where GDCM decoded and rescaled them."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                header = pydicom.dcmread(one.path, force=True)
+                syntax = getattr(header.file_meta, "TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
+                stored = header.get("PixelData")
+        except Exception as error:
+            raise InputError(f"{self._label}: a slice's file is damaged or cut short ({type(error).__name__}); copy the exam again.") from error
+        if stored is None:
+            raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
+        if syntax.is_encapsulated:
+            return self._decompress(one, header, syntax)
+        return self._native(header, bytes(stored), syntax)
+
+    def _native(self, header: Dataset, stored: bytes, syntax: pydicom.uid.UID) -> np.ndarray:
+        allocated = int(header.BitsAllocated)
+        if allocated not in (8, 16, 32):
+            raise InputError(f"{self._label}: expected 8, 16 or 32 bits a pixel, got {allocated}; convert the series to 16 bits.")
+        frames = int(header.get("NumberOfFrames") or 1)
+        count = frames * self._shape[0] * self._shape[1]
+        order = "<" if syntax.is_little_endian else ">"
+        if len(stored) < count * allocated // 8:
+            raise InputError(f"{self._label}: a slice's pixel data is cut short; copy the exam again.")
+        signed = bool(header.get("PixelRepresentation", 0))
+        values = np.frombuffer(stored, np.dtype(f"{order}{'i' if signed else 'u'}{allocated // 8}"), count).reshape(frames, *self._shape)
+        unused = allocated - int(header.get("BitsStored", allocated))
+        if unused > 0:  # old scanners keep overlays in the unused bits; the shifts clear them and extend the sign
+            values = (values << unused) >> unused
+        padding = header.get("PixelPaddingValue")
+        if padding is not None:  # some writers store a negative value as unsigned
+            padding = int(padding) - (2**allocated if signed and int(padding) >= 2 ** (allocated - 1) else 0)
+        self._padding = padding
+        return values
+
+    def _decompress(self, one: Slice, header: Dataset, syntax: pydicom.uid.UID) -> np.ndarray:
+        if int(header.get("NumberOfFrames") or 1) == 1 and one.rescale is not None:
+            try:
+                image = sitk.ReadImage(str(one.path), sitk.sitkFloat64, imageIO="GDCMImageIO")
+                values = sitk.GetArrayFromImage(image).reshape(-1, *image.GetSize()[1::-1])
+                if values.shape[1:] == self._shape:
+                    return values
+            except (RuntimeError, ValueError):
+                pass  # pydicom may know the codec
+        try:
+            values = header.pixel_array
+        except Exception as error:
+            raise InputError(
+                f"{self._label}: expected pixel data that can be decoded, got {syntax.name} that is damaged or of an unknown kind; "
+                "export the exam again without compression."
+            ) from error
+        return values.reshape(-1, *self._shape)
+
+
