@@ -207,7 +207,7 @@ def _paint_ribs(rng, canvas, c, frame, cavity) -> None:
     canvas.paint(canvas.everywhere, soft_step(shape + 0.5 * radius + 0.5, canvas.pixel_mm) * bony, np.full(4, 190.0 + 30.0 * frame.bone))
 
 
-def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, muscle_hu: np.ndarray) -> None:
+def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, muscle_hu: np.ndarray) -> None:
     """Paint the psoas muscles, which widen downwards beside the lumbar spine."""
     build = frame.build
     top = -0.55 * build.liver_length
@@ -215,4 +215,5 @@ def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, muscle_hu: np.ndar
         start = np.array([top, frame.spine_centre_y, side * 0.55 * build.vertebra_width])
         end = np.array([top - 160.0 * build.scale, frame.spine_centre_y - 8 * build.scale, side * 1.15 * build.vertebra_width])
         shape = capsule(c.z, c.y, c.x, start, end, 0.12 * build.vertebra_width, 0.62 * build.vertebra_width)
+        shape = np.maximum(np.maximum(shape, rooms.cavity), 0.5 - rooms.spine)
         canvas.paint_shape(canvas.everywhere, shape, muscle_hu)

@@ -120,6 +120,12 @@ def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, 
         canvas.paint_shape(box, capsule(z, y, x / flatten, start * stretch, end * stretch, radius, radius), hu)
 
 
+def tube_distance(place: tuple[np.ndarray, np.ndarray, np.ndarray], line: np.ndarray, radius: float) -> np.ndarray:
+    """Return the signed distance (mm) at `place` (z, y, x) to a tube along a centre line (n, 3)."""
+    distances = [capsule(*place, start, end, radius, radius) for start, end in zip(line[:-1], line[1:], strict=True)]
+    return np.minimum.reduce(distances)
+
+
 def paint_great_vessels(canvas: Canvas, c: Coordinates, vessels: GreatVessels, contrast: Contrast, calibre: float) -> None:
     """Paint aorta, vena cava (below the renal veins darker in the early phases) and portal trunk. calibre: the cava's flattening."""
     paint_line(canvas, c, vessels.cava[:2], vessels.cava_radius, contrast.vein(38.0), calibre)

@@ -1,0 +1,75 @@
+"""Where lesions sit, and how they push their surroundings aside.
+
+A growing mass displaces more than it replaces. Outside a lesion of radius 1 (in its own ellipsoidal metric) that grew from a core of
+radius k, incompressible tissue now at radius r was at (r^3 - 1 + k^3)^(1/3); the push fades with distance and against the spine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .canvas import Canvas, Coordinates
+
+
+def choose_centres(
+    rng: np.random.Generator, canvas: Canvas, liver: np.ndarray, diameters_mm: list[tuple[float, float, float]]
+) -> list[tuple[float, float, float]]:
+    """Choose a centre (z, y, x) in patient mm for every lesion; large ones deep in the liver, none on top of another while there is room.
+
+    liver: signed distance (mm). Lesions that find no room get no centre: the list may be shorter than `diameters_mm`.
+    """
+    step = (2, 4, 4)
+    coarse = liver[::2, ::4, ::4]
+    # lesions that reach out of the scanned range would be cut: the outermost slices hold no centres
+    margin = max(1, len(coarse) // 12)
+    inside = np.argwhere(coarse[margin:-margin] < -2.0) + (margin, 0, 0)
+    if len(inside) == 0:
+        return []
+    depth = -coarse[tuple(inside.T)]
+    places = np.stack([axis[inside[:, i] * step[i]] for i, axis in enumerate((canvas.z, canvas.y, canvas.x))], axis=1)
+    chosen: list[np.ndarray] = []
+    for number, size in enumerate(diameters_mm):
+        radius = 0.5 * float(np.mean(size))
+        wanted = min(radius * rng.uniform(0.15, 0.8), 0.8 * float(depth.max()))
+        free = depth >= wanted
+        for other, taken in zip(chosen, diameters_mm, strict=False):
+            gap = 0.55 * (np.mean(size) + np.mean(taken)) * (0.75 if number > 2 else 1.0)
+            free &= np.linalg.norm(places - other, axis=1) > gap
+        if not free.any():
+            continue
+        chosen.append(places[rng.choice(np.flatnonzero(free))])
+    return [tuple(float(v) for v in place) for place in chosen]
+
+
+def push_aside(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    frame: Coordinates,
+    spine: np.ndarray,
+    lesions: list[tuple[tuple[float, float, float], tuple[float, float, float]]],
+) -> Coordinates:
+    """Return the anatomical coordinates of the viscera around lesions [(centre, diameters)] (z, y, x) mm: the frame's, drawn towards each."""
+    z, y, x = frame.z.copy(), frame.y.copy(), frame.x.copy()
+    reach = frame.reach
+    yielding = np.clip((spine - 2.0) / 25.0, 0.0, 1.0)
+    for centre, size in lesions:
+        largest = max(size)
+        if largest < 14.0:
+            continue
+        core = rng.uniform(0.45, 0.9)
+        box = canvas.box(centre, 1.6 * largest)
+        if box is None:
+            continue
+        offset = [
+            canvas.z[box[0]][:, None, None] - centre[0],
+            canvas.y[box[1]][None, :, None] - centre[1],
+            canvas.x[box[2]][None, None, :] - centre[2],
+        ]
+        r = np.sqrt(sum((o / (0.5 * d)) ** 2 for o, d in zip(offset, size, strict=True))).astype(np.float32)
+        before = np.where(r > 1.0, np.cbrt(np.maximum(r, 1.0) ** 3 - 1.0 + core**3), r * core)
+        fade = np.exp(-((np.maximum(r - 1.0, 0.0) / 0.9) ** 2))
+        pull = (before / np.maximum(r, 1e-3) - 1.0) * fade * yielding[box]
+        for axis, o in zip((z, y, x), offset, strict=True):
+            axis[box] += pull * o
+        reach += 0.5 * largest * (1.0 - core)
+    return Coordinates(z, y, x, reach)
