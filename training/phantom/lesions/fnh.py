@@ -19,7 +19,7 @@ def draw_fnh(rng: np.random.Generator, age_years: float, limit_mm: float) -> Les
     iso_dp = rng.random() < 0.92
     parameters = contour(rng, (0, 7), (0.6, 2.4), (0.2, 1.6)) | {
         "unenhanced_offset": rng.normal(-6, 6),
-        "ap_excess": rng.uniform(22, 95),
+        "ap_excess": rng.uniform(18, 85),
         "pvp_offset": rng.normal(2, 4) if iso_pvp else rng.uniform(8, 28),
         "dp_offset": rng.normal(0, 3.5) if iso_dp else rng.choice([-1, 1]) * rng.uniform(6, 15),
         "texture": rng.uniform(0.03, 0.14),

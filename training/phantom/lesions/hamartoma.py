@@ -7,7 +7,7 @@ import numpy as np
 from .plan import LesionPlan, contour, diameters
 from .tumour import Tumour, above
 
-SOLID_FRACTION = {"cystic": (0.0, 0.15), "mixed": (0.25, 0.65), "solid": (0.8, 1.0)}
+SOLID_FRACTION = {"cystic": (0.0, 0.08), "mixed": (0.25, 0.65), "solid": (0.8, 1.0)}
 
 
 def draw_hmh(rng: np.random.Generator, age_years: float, limit_mm: float) -> LesionPlan:

@@ -23,19 +23,20 @@ def draw_hh(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
         variant = "giant"
     else:
         variant = "nodular" if rng.random() < 0.9 else "flash"
+    front = rng.uniform(0.22, 0.80) if rng.random() < 0.8 else rng.uniform(0.12, 0.25)
     parameters = contour(rng, (0, 4), (0.6, 2.0), (0.0, 1.2)) | {
         "unenhanced": rng.uniform(30, 52),
-        "pool_ap": rng.uniform(0.45, 0.85),
-        "pool_pvp": rng.uniform(0.72, 1.0),
-        "pool_dp": rng.uniform(0.72, 1.05),
+        "pool_ap": rng.uniform(0.50, 0.92),
+        "pool_pvp": rng.uniform(0.78, 1.1),
+        "pool_dp": rng.uniform(0.85, 1.22),
         "nodules": int(rng.integers(3, 5 + int(largest / 8))),
         # how far the front has come, as a fraction of the radius
-        "front_ap": rng.uniform(0.08, 0.34),
-        "front_pvp": rng.uniform(0.32, 0.75),
-        "front_dp": rng.uniform(0.6, 1.7),
-        "front_soft": rng.uniform(0.04, 0.16),
+        "front_ap": front * rng.uniform(0.35, 0.75),
+        "front_pvp": front,
+        "front_dp": front * rng.uniform(1.25, 2.4),
+        "front_soft": rng.uniform(0.03, 0.12),
         "stroma": rng.uniform(0.0, 0.10),
-        "core": float(rng.uniform(0.18, 0.5) if (variant == "giant" or rng.random() < 0.17) else 0.0),
+        "core": float(rng.uniform(0.2, 0.7) if (variant == "giant" or rng.random() < 0.28) else 0.0),
         "core_hu": rng.uniform(12, 40),
         "calcium": float(rng.uniform(0.001, 0.006) if rng.random() < 0.07 else 0.0),
     }
@@ -51,16 +52,16 @@ def draw_ihh(rng: np.random.Generator, age_years: float, limit_mm: float) -> Les
         size = diameters(rng, 58 if variant == "rim" else 76, 0.40, 16, 150, limit_mm)
     parameters = contour(rng, (0, 6), (0.7, 3.0), (0.4, 2.5)) | {
         "unenhanced": rng.uniform(34, 54),
-        "pool_ap": rng.uniform(0.40, 0.95),
-        "pool_pvp": rng.uniform(0.60, 0.98),
-        "pool_dp": rng.uniform(0.60, 0.98),
-        "front_ap": rng.uniform(0.14, 0.40),
-        "front_pvp": rng.uniform(0.30, 0.75),
-        "front_dp": rng.uniform(0.45, 1.2),
+        "pool_ap": rng.uniform(0.45, 1.0),
+        "pool_pvp": rng.uniform(0.78, 1.12),
+        "pool_dp": rng.uniform(0.80, 1.18),
+        "front_ap": rng.uniform(0.10, 0.34),
+        "front_pvp": rng.uniform(0.22, 0.70),
+        "front_dp": rng.uniform(0.35, 1.1),
         "front_soft": rng.uniform(0.05, 0.2),
         "corrugation": rng.uniform(0.06, 0.2),
         "stroma": rng.uniform(0.02, 0.14),
-        "core": float(rng.uniform(0.2, 0.62) if variant == "congenital" or rng.random() < 0.35 else 0.0),
+        "core": float(rng.uniform(0.25, 0.75) if variant == "congenital" or rng.random() < 0.45 else 0.0),
         "core_hu": rng.uniform(14, 40),
         "bleeding": float(rng.uniform(55, 78) if variant == "congenital" and rng.random() < 0.45 else 0.0),
         "calcium": float(rng.uniform(0.003, 0.03) if rng.random() < (0.55 if variant == "congenital" else 0.15) else 0.0),
@@ -81,7 +82,8 @@ def _fill_in(tumour: Tumour, arrival: np.ndarray, core: np.ndarray | None) -> No
     plan = tumour.plan
     resting = tumour.tissue(plan["unenhanced"], plan["stroma"], 1.6 * plan["stroma"], 2.2 * plan["stroma"])
     tumour.fill(resting)
-    pool = tumour.tissue(plan["unenhanced"], plan["pool_ap"], plan["pool_pvp"], plan["pool_dp"])
+    pool = tumour.blood_pool((plan["pool_ap"] * min(tumour.arterial_lag, 1.15), plan["pool_pvp"], plan["pool_dp"]))
+    pool[0] = plan["unenhanced"]
     mottle = 1 + 0.07 * tumour.field(max(4.0, 0.2 * tumour.radius_mm))
     for phase, name in ((1, "front_ap"), (2, "front_pvp"), (3, "front_dp")):
         reached = above(-arrival, -plan[name], plan["front_soft"] * 2)

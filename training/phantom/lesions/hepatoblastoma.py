@@ -15,12 +15,12 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
     variant = "epithelial" if rng.random() < 0.55 else "mixed"
     mixed = variant == "mixed"
     strong = rng.random() < 0.45
-    pvp = rng.uniform(0.22, 0.60)
+    pvp = rng.uniform(0.28, 0.95)
     parameters = contour(rng, (3, 9), (0.7, 3.5), (0.3, 2.5)) | {
         "unenhanced": rng.uniform(34, 60),
-        "ap": rng.uniform(0.22, 0.50) if strong else rng.uniform(0.10, 0.24),
+        "ap": rng.uniform(0.24, 0.60) if strong else rng.uniform(0.10, 0.26),
         "pvp": pvp,
-        "dp": pvp * rng.uniform(0.75, 1.12),
+        "dp": pvp * rng.uniform(0.72, 1.15),
         "nodules": int(np.clip(rng.normal(8 + max(size) / 9, 5), 4, 34)),
         "nodule_spread": rng.uniform(0.15, 0.5),
         "streak": rng.uniform(0.08, 0.35),
@@ -35,7 +35,7 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
         "chunk_mm": rng.uniform(6, 13) if mixed else rng.uniform(3.5, 7),
         "calcium_hu": rng.uniform(150, 650),
         "capsule": float(rng.uniform(0.3, 0.8) if rng.random() < 0.45 else 0.0),
-        "vessels": float(rng.uniform(0.12, 0.22) if rng.random() < 0.6 else 0.0),
+        "vessels": float(rng.uniform(0.08, 0.17) if rng.random() < 0.5 else 0.0),
     }
     return LesionPlan("HB", variant, age_years, size, parameters)
 
@@ -52,12 +52,12 @@ def paint_hb(tumour: Tumour) -> None:
     streaks = tumour.field(max(0.22 * radius, 4.0)) * 0.6 + tumour.field(max(0.09 * radius, 3.0)) * 0.4
     uneven = own[index] * edge + np.float32(plan["streak"]) * streaks
     gain = viable - viable[0]
-    tumour.modulate(uneven, [3.0, gain[1], 0.45 * gain[2], 0.3 * gain[3]])
+    tumour.modulate(uneven, [3.0, gain[1], 0.6 * gain[2], 0.4 * gain[3]])
     if plan["septa_mm"] > 0.3:
         bands = above(plan["septa_mm"] - wall, 0.0, 1.4) * 0.7
         tumour.blend(bands, tumour.tissue(plan["unenhanced"] - 6, 0.35 * plan["ap"], 0.6 * plan["pvp"], plan["septa_late"]))
     if plan["vessels"]:
-        tumour.blend(0.85 * tumour.tubes(max(0.4 * radius, 9.0), plan["vessels"]), tumour.blood_pool(0.8))
+        tumour.blend(0.6 * tumour.tubes(max(0.4 * radius, 9.0), plan["vessels"]), tumour.blood_pool(0.8))
     dead = necrosis(tumour, plan["necrosis"], plan["necrosis_offset"], rng.uniform(0.25, 0.8))
     tumour.blend(dead, tumour.tissue(plan["necrosis_hu"], 0.01, 0.04, 0.06))
     if plan["bleeding"]:

@@ -34,6 +34,9 @@ class Tumour:
         blood = np.asarray(contrast.artery(), np.float32)
         #: enhancement of arterial blood (phase,), what tissue uptake is a fraction of
         self.blood_gain = blood - blood[0]
+        portal = np.asarray(contrast.portal(), np.float32)
+        mixed = (self.blood_gain + portal - portal[0]) / 2
+        self.pool_gain = np.array([0.0, self.blood_gain[1], mixed[2], mixed[3]], np.float32)
         fast = contrast.hu(_FAST)
         #: how far tissue is behind blood in this AP: about 1 at a usual time, less when scanned early, more when late
         self.arterial_lag = float(np.clip((fast[1] - fast[0]) / max(self.blood_gain[1], 1.0) / _USUAL_LAG, 0.35, 1.6))
@@ -57,8 +60,10 @@ class Tumour:
             straight = ((coordinates - np.float32(centre)) / radii[axis]).reshape(shape)
             unit.append(straight + np.float32(plan["warp"]) * self.field(max(0.5 * plan.diameters_mm[axis], 8.0)))
         unit[2] = unit[2] + np.float32(plan["shear"]) * unit[1]
-        squared = unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2
         lobes = int(plan["lobes"])
+        if lobes:  # lobes seldom all reach out to the full diameters
+            unit = [u * np.float32(0.9) for u in unit]
+        squared = unit[0] ** 2 + unit[1] ** 2 + unit[2] ** 2
         if lobes == 0:
             signed = np.sqrt(squared) - 1
         else:
@@ -71,15 +76,16 @@ class Tumour:
                 size = rng.uniform(0.34, 0.56)
                 distance = np.sqrt(sum((u - np.float32(d)) ** 2 for u, d in zip(unit, direction, strict=True)))
                 total += np.exp(-sharpness * (distance - size))
-            signed = -np.log(total) / sharpness
+            signed = -np.log(np.maximum(total, 1e-30)) / sharpness
         signed = signed * np.float32(self.radius_mm)
         if plan["roughness_mm"] > 0.2:
             signed = signed + np.float32(plan["roughness_mm"]) * self.field(rng.uniform(5, 9) + 2 * plan["roughness_mm"])
-        return [u * r for u, r in zip(unit, radii, strict=True)], signed.astype(np.float32)
+        return [u * r / np.float32(0.9 if lobes else 1.0) for u, r in zip(unit, radii, strict=True)], signed.astype(np.float32)
 
-    def blood_pool(self, fraction: float = 0.9) -> np.ndarray:
-        """(phase,) HU of vessels in the lesion."""
-        return np.float32(42) + self.blood_gain * np.float32(fraction)
+    def blood_pool(self, fraction=0.9) -> np.ndarray:
+        """(phase,) HU of pooled blood: `fraction` (one, or for AP, PVP, DP) of the gain of arterial blood in AP, mixed blood later."""
+        fractions = np.concatenate([[0.0], np.broadcast_to(fraction, 3)]).astype(np.float32)
+        return np.float32(42) + self.pool_gain * fractions
 
     def tissue(self, unenhanced: float, ap: float, pvp: float, dp: float) -> np.ndarray:
         """(phase,) HU of tissue whose enhancement is the given fraction of arterial blood's in AP, PVP and DP.
