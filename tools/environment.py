@@ -54,9 +54,13 @@ def stop(sentence):
     sys.exit("make: " + sentence)
 
 
+def runs(python):
+    return shutil.which(python) and subprocess.run([python, "-c", ""], stderr=subprocess.DEVNULL).returncode == 0
+
+
 def check_python():
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
-        others = [name for name in ("python3.13", "python3.12", "python3.11", "python3.10") if shutil.which(name)]
+        others = [name for name in ("python3.13", "python3.12", "python3.11", "python3.10") if runs(name)]
         advice = f"run make PYTHON={others[0]}" if others else "install one of them and run make PYTHON=python3.12"
         stop(f"Python 3.10 to 3.13 is needed, this is {sys.version_info[0]}.{sys.version_info[1]}; {advice}")
     try:
