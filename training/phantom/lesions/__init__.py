@@ -34,8 +34,8 @@ def draw_age(rng: np.random.Generator, entity: str) -> float:
         "FNH": lambda: rng.normal(8.6, 3.6),
         "HMH": lambda: 1.3 * np.exp(0.75 * rng.standard_normal()),
         "HB": lambda: 1.9 * np.exp(0.75 * rng.standard_normal()),
-        "UESL": lambda: rng.normal(7.5, 2.2),
-        "HCC": lambda: rng.normal(12.0, 2.8),
+        "UESL": lambda: rng.normal(7.3, 3.0),
+        "HCC": lambda: rng.normal(11.5, 3.4),
     }[entity]()
     return float(np.clip(age, 0.02 if entity not in ("FNH", "UESL", "HCC") else 0.8, 16.0))
 

@@ -26,7 +26,7 @@ def draw_hcc(rng: np.random.Generator, age_years: float, limit_mm: float) -> Les
     parameters = contour(rng, (0, 6), (2.0, 6.0) if infiltrative else (0.6, 2.2), (1.5, 4.0) if infiltrative else (0.0, 1.4)) | {
         "unenhanced": rng.uniform(38, 62),
         "ap": rng.uniform(0.24, 0.52) if bright else rng.uniform(0.10, 0.22),
-        "pvp": rng.uniform(0.36, 0.95),
+        "pvp": rng.uniform(0.34, 0.85),
         "fall": rng.uniform(0.6, 0.9) if washout else rng.uniform(0.9, 1.1),
         "nodules": int(np.clip(rng.normal(6 + max(size) / 7, 4), 3, 36)),
         "mosaic": rng.uniform(0.3, 0.7) if variant == "mosaic" else rng.uniform(0.05, 0.25),

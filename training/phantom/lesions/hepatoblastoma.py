@@ -15,7 +15,7 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
     variant = "epithelial" if rng.random() < 0.55 else "mixed"
     mixed = variant == "mixed"
     strong = rng.random() < 0.45
-    pvp = rng.uniform(0.28, 0.95)
+    pvp = rng.uniform(0.28, 0.80)
     parameters = contour(rng, (3, 9), (0.7, 3.5), (0.3, 2.5)) | {
         "unenhanced": rng.uniform(34, 60),
         "ap": rng.uniform(0.24, 0.60) if strong else rng.uniform(0.10, 0.26),

@@ -28,8 +28,8 @@ class LesionPlan:
     @property
     def reach_mm(self) -> tuple[float, float, float]:
         """Half the size (z, y, x) of the box that the caller should give to `paint`: lobes, warp and soft border included."""
-        spread = 1.12 + self.parameters.get("warp", 0.0) * 1.5 + abs(self.parameters.get("shear", 0.0)) * 0.5
-        border = 3.0 + 2.0 * self.parameters.get("border_mm", 1.0) + 2.0 * self.parameters.get("roughness_mm", 0.0)
+        spread = 1.10 + self.parameters.get("warp", 0.0) + abs(self.parameters.get("shear", 0.0)) * 0.3
+        border = 2.0 + 0.6 * self.parameters.get("border_mm", 1.0) + 2.0 * self.parameters.get("roughness_mm", 0.0)
         return tuple(0.5 * d * spread + border for d in self.diameters_mm)
 
     def to_dict(self) -> dict:
