@@ -1,0 +1,111 @@
+"""What holds for the repository as a whole: sizes, borders between the rooms, nothing of one machine in it, no dead links."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIBRARY = ROOT / "PediatricLiverDx" / "PediatricLiverDxLib"
+MEGABYTE = 1_000_000
+
+IMPORTS = {*sys.stdlib_module_names, "numpy", "SimpleITK", "onnxruntime", "pydicom", "PediatricLiverDxLib"}
+FURTHER_IMPORTS = {"scene": {"slicer", "vtk"}, "panel": {"qt", "ctk", "slicer", "vtk"}}
+
+#: The two that speak to whoever started them.
+SPEAKING = {"cli", "worker"}
+
+HOME_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users)/\w")
+REGISTRY = re.compile("|".join(("py" + r"pi\.org", "python" + r"hosted", r"download\.py" + "torch", "file:/" + "//")))
+
+
+def tracked_files() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    answer = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [ROOT / name for name in answer.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def tracked_texts() -> list[tuple[Path, str]]:
+    texts = []
+    for path in tracked_files():
+        content = path.read_bytes()
+        if b"\0" not in content[:4096]:
+            texts.append((path, content.decode("utf-8")))
+    return texts
+
+
+def library_modules() -> list[Path]:
+    return sorted(LIBRARY.rglob("*.py"))
+
+
+def imported_names(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_no_file_is_large_and_the_whole_stays_small():
+    sizes = {path: path.stat().st_size for path in tracked_files()}
+    assert {path.name: size for path, size in sizes.items() if size > 30 * MEGABYTE} == {}
+    assert sum(sizes.values()) < 60 * MEGABYTE
+
+
+def test_nothing_built_is_tracked():
+    forbidden = {"build", "__pycache__", "runs", ".pytest_cache", ".ruff_cache"}
+    assert [path for path in tracked_files() if forbidden & set(path.relative_to(ROOT).parts)] == []
+
+
+def test_nothing_of_one_machine_is_written_down():
+    found = [(str(path.relative_to(ROOT)), match.group()) for path, text in tracked_texts() if (match := HOME_PATH.search(text))]
+    assert found == []
+
+
+def test_no_registry_is_named():
+    found = [(str(path.relative_to(ROOT)), match.group()) for path, text in tracked_texts() if (match := REGISTRY.search(text))]
+    assert found == []
+
+
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda path: path.name)
+def test_lock_pins_versions_with_hashes_and_no_addresses(lock):
+    text = lock.read_text()
+    assert "://" not in text
+    requirements = re.split(r"\n(?=\S)", text.strip())
+    assert all(re.match(r"[\w.-]+==[\w.]+", requirement) and "--hash=sha256:" in requirement for requirement in requirements)
+
+
+def test_the_runtime_holds_nothing_of_the_training_stack():
+    names = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    assert not names & {"torch", "torchvision", "timm", "monai", "ultralytics", "opencv-python", "opencv-python-headless"}
+
+
+def test_lines_end_with_lf():
+    assert [str(path.relative_to(ROOT)) for path, text in tracked_texts() if "\r\n" in text] == []
+
+
+@pytest.mark.parametrize("module", library_modules(), ids=lambda path: path.stem)
+def test_library_module_imports_only_what_runs_beside_slicer(module):
+    allowed = IMPORTS | FURTHER_IMPORTS.get(module.stem, set())
+    assert imported_names(ast.parse(module.read_text())) <= allowed
+
+
+@pytest.mark.parametrize("module", library_modules(), ids=lambda path: path.stem)
+def test_library_module_neither_prints_nor_reads_the_environment(module):
+    for node in ast.walk(ast.parse(module.read_text())):
+        assert not (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")), f"line {node.lineno} reads the environment"
+        if module.stem not in SPEAKING:
+            assert not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"), f"line {node.lineno} prints"
+
+
+def test_links_of_the_readme_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text())
+    assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
