@@ -1,0 +1,102 @@
+"""Probabilities, verdicts and contributions in words, the same in the report, in Slicer and on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .vocabulary import CLASS_NAMES, PHASE_NAMES
+
+if TYPE_CHECKING:
+    from .diagnosis import LesionDiagnosis, PhaseShapley
+
+#: Stands on every screen and report.
+RESEARCH_ONLY = "Research software. Not a medical device: do not base care of a patient on it."
+
+GATE_TITLES = {
+    "trust": "This exam resembles what the networks were trained on",
+    "look": "Look twice: this exam differs from what the networks were trained on",
+    "do not trust": "Do not trust this result: this exam is unlike what the networks were trained on",
+}
+
+
+#: What a result without lesions means.
+NO_LESION = "No lesion was found. That does not rule one out: small lesions, and kinds the networks were not trained on, can be missed."
+
+
+def percent(probability: float) -> str:
+    """Return a probability as whole percent, never as certainty: "93 %", "> 99 %", "< 1 %"."""
+    if probability > 0.99:
+        return "> 99 %"
+    if probability < 0.01:
+        return "< 1 %"
+    return f"{probability * 100:.0f} %"
+
+
+def points(difference: float) -> str:
+    """Return a difference of probabilities in percentage points with its sign: "+31", "−4", "0"."""
+    rounded = round(difference * 100)
+    return "0" if rounded == 0 else f"{rounded:+d}".replace("-", "−")
+
+
+def side_of(lesion: LesionDiagnosis) -> str:
+    """Return "malignant" or "benign", whichever is the more probable."""
+    return "malignant" if lesion.malignant_probability >= 0.5 else "benign"
+
+
+def side_probability(lesion: LesionDiagnosis) -> float:
+    return max(lesion.malignant_probability, 1 - lesion.malignant_probability)
+
+
+def outcome(of: str) -> str:
+    """Return what a probability is of, in words: "malignant" or a class's name."""
+    return CLASS_NAMES.get(of, of)
+
+
+def lesion_name(lesion: LesionDiagnosis) -> str:
+    """Return "Lesion 1" for id L1; any other id is kept."""
+    number = lesion.id.removeprefix("L")
+    return f"Lesion {number}" if number.isdigit() else f"Lesion {lesion.id}"
+
+
+def lesion_size(lesion: LesionDiagnosis) -> str:
+    """Return the box's three edges, mm: "62 × 55 × 70 mm"."""
+    return " × ".join(f"{edge:.0f}" for edge in lesion.roi.size_mm) + " mm"
+
+
+def short_result(lesion: LesionDiagnosis) -> str:
+    """Return "malignant 93 %, hepatoblastoma 90 %"."""
+    return (
+        f"{side_of(lesion)} {percent(side_probability(lesion))}, "
+        f"{CLASS_NAMES[lesion.decision]} {percent(lesion.class_probabilities[lesion.decision])}"
+    )
+
+
+def sureness(probability: float) -> str:
+    """Return a probability of the more probable side (0.5..1) in words."""
+    for limit, words in ((0.95, "very probably"), (0.8, "probably"), (0.6, "rather")):
+        if probability >= limit:
+            return words
+    return "undecided, slightly more"
+
+
+def verdict(lesion: LesionDiagnosis) -> str:
+    """Return a lesion's verdict in one sentence."""
+    chance = percent(side_probability(lesion))
+    subtype = f"most likely {CLASS_NAMES[lesion.decision]} ({percent(lesion.class_probabilities[lesion.decision])})"
+    return f"{sureness(side_probability(lesion)).capitalize()} {side_of(lesion)} ({chance}), {subtype}."
+
+
+def contribution(shapley: PhaseShapley, present: tuple[str, ...], toward: str, away: str) -> str:
+    """Return in one sentence which phase moved a probability most, up ("toward") or down ("away")."""
+    values = {phase: shapley.values[phase] for phase in present}
+    strongest = max(values, key=lambda phase: abs(values[phase]))
+    if abs(values[strongest]) < 0.005:
+        return f"No phase moves the probability of {toward} by as much as half a percentage point."
+    if len(values) == 1:
+        return f"Only the {PHASE_NAMES[strongest]} phase was acquired; it speaks for {toward if values[strongest] > 0 else away}."
+    words = f"The {PHASE_NAMES[strongest]} phase speaks most strongly, for {toward if values[strongest] > 0 else away}"
+    against = [PHASE_NAMES[phase] for phase, value in values.items() if value * values[strongest] < 0 and abs(value) >= 0.02]
+    if not against:
+        return f"{words}; no phase speaks clearly against it."
+    listed = " and ".join([", ".join(against[:-1]), against[-1]] if len(against) > 1 else against)
+    return f"{words}; the {listed} phase{'s speak' if len(against) > 1 else ' speaks'} against it."
