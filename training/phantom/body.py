@@ -67,7 +67,7 @@ def draw_frame(rng: np.random.Generator, build: Build) -> Frame:
         spine_front_y=float(spine_centre - 0.40 * build.vertebra_width),
         spine_centre_y=float(spine_centre),
         rib_spacing=float((11.0 + 13.0 * build.scale) * rng.uniform(0.9, 1.1)),
-        rib_slope=float(rng.uniform(0.18, 0.42)),
+        rib_slope=float(rng.uniform(0.35, 0.75)),
         rib_phase=float(rng.random()),
         costal_margin_z=float(-build.liver_length * rng.uniform(0.55, 0.85)),
         bone=float(rng.normal(0.0, 1.0)),
@@ -116,7 +116,7 @@ def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: 
     lung = np.maximum(cavity + 1.0, above)
     _paint_lungs(rng, canvas, lung, contrast)
     _paint_heart(rng, canvas, c, frame, contrast, lung)
-    spine = _paint_spine(rng, canvas, c, frame, contrast)
+    spine = _paint_spine(rng, canvas, c, frame, fat_edge)
     _paint_ribs(rng, canvas, c, frame, cavity)
     abdomen = np.maximum(cavity + 1.5, -above + (1.2 + 1.5 * build.scale))
     return Rooms(skin=depth, cavity=cavity, abdomen=abdomen, spine=spine)
@@ -145,7 +145,7 @@ def _paint_heart(rng, canvas, c, frame, contrast, lung) -> None:
     build = frame.build
     centre = (rng.uniform(14, 24) * build.scale + 4, -0.35 * build.trunk_depth / 2, 0.16 * build.trunk_width / 2)
     radii = tuple(build.scale * np.array([24.0, 42.0, 52.0]) * rng.uniform(0.85, 1.15, 3))
-    box = canvas.box(centre, tuple(r + c.reach + 4 for r in radii))
+    box = c.box(centre, tuple(r + 4 for r in radii))
     if box is None:
         return
     shape = ellipsoid(*c.at(box), centre, radii)
@@ -155,43 +155,51 @@ def _paint_heart(rng, canvas, c, frame, contrast, lung) -> None:
     canvas.paint_shape(box, shape + 9.0 * build.scale, 0.5 * contrast.artery() + 0.5 * contrast.vein(12.0))
 
 
-def _paint_spine(rng, canvas, c, frame, contrast) -> np.ndarray:
+def _paint_spine(rng, canvas, c, frame, fat_edge) -> np.ndarray:
+    """Paint vertebrae, discs, arches and processes; returns their signed distance, a plain large number far from the column."""
     build = frame.build
     width, height = build.vertebra_width, build.vertebra_height
+    centre = (0.5 * float(canvas.z[0] + canvas.z[-1]), frame.spine_centre_y + 0.5 * width, 0.0)
+    box = c.box(centre, (float(np.ptp(canvas.z)), 1.6 * width, 1.2 * width))
+    grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
+    far = np.sqrt(c.x**2 + (c.y - frame.spine_centre_y) ** 2) - 0.5 * width
+    cz, cy, cx = c.at(box)
     spongy = 165.0 + 25.0 * frame.bone + rng.normal(0, 10)
     cortex = 420.0 + 70.0 * frame.bone
-    body_shape = (np.abs(c.x / (width / 2)) ** 2.6 + np.abs((c.y - frame.spine_centre_y) / (0.40 * width)) ** 2.6) ** (1 / 2.6)
+    body_shape = (np.abs(cx / (width / 2)) ** 2.6 + np.abs((cy - frame.spine_centre_y) / (0.40 * width)) ** 2.6) ** (1 / 2.6)
     column = (body_shape - 1.0) * width * 0.42
-    place = (c.z / height + frame.rib_phase) % 1.0
+    place = (cz / height + frame.rib_phase) % 1.0
     disc = (0.13 - np.minimum(place, 1.0 - place)) * height  # positive inside a disc
-    marrow = spongy + 22.0 * smooth_field(rng, canvas.z, canvas.y, canvas.x, 5.0)
-    canvas.paint_shape(canvas.everywhere, column, np.full(4, cortex))
+    marrow = spongy + 22.0 * smooth_field(rng, *grid, 5.0)
+    canvas.paint_shape(box, column, np.full(4, cortex))
     inner = soft_step(column + 0.9 + 0.5 * build.scale, canvas.pixel_mm)
-    canvas.paint(canvas.everywhere, inner, np.stack([marrow + extra for extra in (0.0, 6.0, 14.0, 10.0)]))
-    canvas.paint(canvas.everywhere, soft_step(-disc, 2.0) * soft_step(column, canvas.pixel_mm), np.full(4, 85.0))
+    canvas.paint(box, inner, np.stack([marrow + extra for extra in (0.0, 6.0, 14.0, 10.0)]))
+    canvas.paint(box, soft_step(-disc, 2.0) * soft_step(column, canvas.pixel_mm), np.full(4, 85.0))
 
     back = frame.spine_centre_y + 0.40 * width
     canal_centre = back + 0.26 * width
-    canal = np.sqrt((c.x / 1.25) ** 2 + (c.y - canal_centre) ** 2) - 0.24 * width
+    canal = np.sqrt((cx / 1.25) ** 2 + (cy - canal_centre) ** 2) - 0.24 * width
     arch = canal - (0.09 * width + 1.2)
-    process_slope = 0.35 * (c.y - canal_centre)
-    along = ((c.z + process_slope) / height + frame.rib_phase) % 1.0
+    process_slope = 0.35 * (cy - canal_centre)
+    along = ((cz + process_slope) / height + frame.rib_phase) % 1.0
     level = (np.abs(along - 0.55) - 0.33) * height  # negative where the arch of a vertebra is cut
-    spinous = np.maximum(np.abs(c.x) - (0.6 + 0.05 * width), np.abs(c.y - (canal_centre + 0.62 * width)) - 0.48 * width)
-    transverse = np.maximum(np.abs(c.y - (canal_centre - 0.02 * width) - 0.12 * np.abs(c.x)) - 0.10 * width, np.abs(c.x) - 0.98 * width)
-    transverse = np.maximum(transverse, 0.25 * width - np.abs(c.x))
+    spinous = np.maximum(np.abs(cx) - (0.6 + 0.05 * width), np.abs(cy - (canal_centre + 0.52 * width)) - 0.36 * width)
+    spinous = np.maximum(spinous, fat_edge[box] + 1.0)
+    transverse = np.maximum(np.abs(cy - (canal_centre - 0.02 * width) - 0.12 * np.abs(cx)) - 0.10 * width, np.abs(cx) - 0.98 * width)
+    transverse = np.maximum(transverse, 0.25 * width - np.abs(cx))
     posterior = np.maximum(np.minimum(np.minimum(arch, spinous), transverse), level)
-    canvas.paint_shape(canvas.everywhere, posterior, np.full(4, 0.55 * cortex + 0.45 * spongy))
-    canvas.paint_shape(canvas.everywhere, canal, np.full(4, 18.0))
-    canvas.paint_shape(canvas.everywhere, np.sqrt((c.x / 1.2) ** 2 + (c.y - canal_centre) ** 2) - 0.14 * width, np.full(4, 38.0))
-    return np.minimum(column, posterior)
+    canvas.paint_shape(box, posterior, np.full(4, 0.55 * cortex + 0.45 * spongy))
+    canvas.paint_shape(box, canal, np.full(4, 18.0))
+    canvas.paint_shape(box, np.sqrt((cx / 1.2) ** 2 + (cy - canal_centre) ** 2) - 0.14 * width, np.full(4, 38.0))
+    far[box] = np.minimum(column, posterior)
+    return far
 
 
 def _paint_ribs(rng, canvas, c, frame, cavity) -> None:
     """Paint every rib at once: each is a tube in the wall that slants down from the spine, periodic in z."""
     build = frame.build
     angle = np.arctan2(np.abs(c.x), c.y)  # 0 at the spine, pi in front
-    radius = (1.6 + 2.6 * build.scale) * rng.uniform(0.9, 1.15)
+    radius = (1.3 + 2.2 * build.scale) * rng.uniform(0.9, 1.15)
     drop = frame.rib_slope * build.trunk_width * 0.5 * (1.0 - np.cos(np.clip(angle, 0.0, 2.2)))
     along = (c.z + drop) / frame.rib_spacing + frame.rib_phase
     beside = (along - np.round(along)) * frame.rib_spacing

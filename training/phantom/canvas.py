@@ -48,10 +48,18 @@ class Canvas:
 
     def paint(self, box: Box, occupancy: np.ndarray, hu: np.ndarray) -> None:
         """Blend a tissue into the world: `occupancy` (box shape) 0..1, `hu` (4,) or (4, box shape)."""
-        view = self.hu[(slice(None), *box)]
+        tight = _occupied(occupancy)
+        if tight is None:
+            return
+        occupancy = occupancy[tight]
+        view = self.hu[(slice(None), *box)][(slice(None), *tight)]
         tissue = np.asarray(hu, np.float32)
+        if tissue.ndim > 1:
+            tissue = tissue[(slice(None), *tight)]
         for phase in range(4):
-            view[phase] += occupancy * (tissue[phase] - view[phase])
+            change = tissue[phase] - view[phase]
+            change *= occupancy
+            view[phase] += change
 
     def paint_shape(self, box: Box, signed_mm: np.ndarray, hu: np.ndarray) -> None:
         """Paint the inside of a signed distance (mm), its edge blended over a pixel."""
@@ -60,19 +68,44 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Anatomical coordinates of every sample, float32 (nz, ny, nx) each: where in the undeformed child a sample lies, in mm.
-
-    `reach` is the largest distance (mm) between a sample and its anatomical place: how much a bounding box must grow.
-    """
+    """Anatomical coordinates of every sample, float32 (nz, ny, nx) each: where in the undeformed child a sample lies, in mm."""
 
     z: np.ndarray
     y: np.ndarray
     x: np.ndarray
-    reach: float
+
+    def box(self, centre: tuple[float, float, float], reach_mm: float | tuple[float, float, float]) -> Box | None:
+        """Return the samples whose anatomical place may lie within `reach_mm` of a centre (z, y, x), or None where there are none."""
+        step = (3, 6, 6)
+        near = None
+        reaches = (reach_mm,) * 3 if np.isscalar(reach_mm) else reach_mm
+        for axis, middle, reach in zip((self.z, self.y, self.x), centre, reaches, strict=True):
+            coarse = axis[:: step[0], :: step[1], :: step[2]]
+            # a sample between two coarse ones is at most about one coarse step (10 mm) from either
+            close = np.abs(coarse - middle) < reach + 8.0
+            near = close if near is None else near & close
+        tight = _occupied(near)
+        if tight is None:
+            return None
+        return tuple(
+            slice(max((t.start - 1) * s, 0), min(t.stop * s + 1, n)) for t, s, n in zip(tight, step, self.z.shape, strict=True)
+        )
 
     def at(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (z, y, x) within a box."""
         return self.z[box], self.y[box], self.x[box]
+
+
+def _occupied(occupancy: np.ndarray) -> Box | None:
+    """Return the smallest box that holds every sample above zero, or None if there is none."""
+    filled = occupancy > 0
+    slices = []
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        hits = np.flatnonzero(filled.any(axis=axes))
+        if len(hits) == 0:
+            return None
+        slices.append(slice(int(hits[0]), int(hits[-1]) + 1))
+    return tuple(slices)
 
 
 def ellipsoid(
@@ -89,7 +122,7 @@ def ellipsoid(
         p = [rotation[i, 0] * p[0] + rotation[i, 1] * p[1] + rotation[i, 2] * p[2] for i in range(3)]
     scaled = sum((component / radius) ** 2 for component, radius in zip(p, radii, strict=True))
     slope = sum((component / radius**2) ** 2 for component, radius in zip(p, radii, strict=True))
-    return (scaled - 1.0) * np.sqrt(scaled) / (np.sqrt(slope) * (1.0 + np.sqrt(scaled)) + 1e-6) * np.float32(1.0)
+    return (scaled - 1.0) * np.sqrt(scaled) / (np.sqrt(slope) * (1.0 + np.sqrt(scaled)) + 1e-6)
 
 
 def capsule(
@@ -97,10 +130,19 @@ def capsule(
 ) -> np.ndarray:
     """Return the signed distance (mm) to a tube from start to end (z, y, x), its radius (mm) changing linearly."""
     axis = np.asarray(end, np.float32) - np.asarray(start, np.float32)
+    start = np.asarray(start, np.float32)
     dz, dy, dx = z - start[0], y - start[1], x - start[2]
-    along = np.clip((dz * axis[0] + dy * axis[1] + dx * axis[2]) / max(float(axis @ axis), 1e-6), 0.0, 1.0)
-    dz, dy, dx = dz - along * axis[0], dy - along * axis[1], dx - along * axis[2]
-    return np.sqrt(dz * dz + dy * dy + dx * dx) - (radius_start + (radius_end - radius_start) * along)
+    along = np.clip((dz * axis[0] + dy * axis[1] + dx * axis[2]) * np.float32(1.0 / max(float(axis @ axis), 1e-6)), 0.0, 1.0)
+    squared = np.zeros_like(along)
+    for offset, component in zip((dz, dy, dx), axis, strict=True):
+        offset -= along * component
+        offset *= offset
+        squared += offset
+    np.sqrt(squared, out=squared)
+    along *= np.float32(radius_end - radius_start)
+    squared -= along
+    squared -= np.float32(radius_start)
+    return squared
 
 
 def random_rotation(rng: np.random.Generator, spread_degrees: float) -> np.ndarray:

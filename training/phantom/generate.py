@@ -51,7 +51,7 @@ from .viscera import (
 REFERENCE = "PVP"
 
 #: Exams with more slices than this are drawn again with thicker ones.
-MOST_SLICES = 100
+MOST_SLICES = 80
 
 #: Spacing (mm) of the nodes on which displacement fields are kept.
 FIELD_STEP_MM = 8.0
@@ -175,7 +175,7 @@ def _bend(rng: np.random.Generator, canvas: Canvas, build: Build) -> Coordinates
     scale = 40.0 + 60.0 * build.scale
     bends = [amplitude * factor * smooth_field(rng, canvas.z, canvas.y, canvas.x, scale) for factor in (1.0, 1.0, 1.2)]
     z = canvas.z[:, None, None] + bends[0]
-    return Coordinates(z, turned[0][None] + bends[1], turned[1][None] + bends[2], 3.0 * amplitude + 0.15 * build.trunk_width)
+    return Coordinates(z, turned[0][None] + bends[1], turned[1][None] + bends[2])
 
 
 def _paint_organs(rng, canvas, c, frame: Frame, rooms, liver, tissue, vessels: GreatVessels, contrast) -> None:

@@ -50,7 +50,6 @@ def push_aside(
 ) -> Coordinates:
     """Return the anatomical coordinates of the viscera around lesions [(centre, diameters)] (z, y, x) mm: the frame's, drawn towards each."""
     z, y, x = frame.z.copy(), frame.y.copy(), frame.x.copy()
-    reach = frame.reach
     yielding = np.clip((spine - 2.0) / 25.0, 0.0, 1.0)
     for centre, size in lesions:
         largest = max(size)
@@ -71,5 +70,4 @@ def push_aside(
         pull = (before / np.maximum(r, 1e-3) - 1.0) * fade * yielding[box]
         for axis, o in zip((z, y, x), offset, strict=True):
             axis[box] += pull * o
-        reach += 0.5 * largest * (1.0 - core)
-    return Coordinates(z, y, x, reach)
+    return Coordinates(z, y, x)

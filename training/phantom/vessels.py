@@ -58,8 +58,8 @@ def paint_tree(canvas: Canvas, c: Coordinates, tree: Tree, hu: np.ndarray, insid
         if tree.radii[i] < thinnest_mm:
             continue
         middle = 0.5 * (tree.points[i] + tree.points[parent])
-        reach = 0.5 * np.abs(tree.points[i] - tree.points[parent]) + tree.radii[parent] + c.reach + 1.0
-        box = canvas.box(tuple(middle), tuple(reach))
+        reach = 0.5 * np.abs(tree.points[i] - tree.points[parent]) + tree.radii[parent] + 1.0
+        box = c.box(tuple(middle), tuple(reach))
         if box is None:
             continue
         # the first part of a branch is already as thin as the branch: the parent's calibre would bulge
@@ -111,8 +111,8 @@ def draw_great_vessels(rng: np.random.Generator, frame: Frame, top: float, botto
 def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, hu: np.ndarray, flatten: float = 1.0) -> None:
     """Paint a tube along a centre line (n, 3). flatten > 1 makes it wider than deep."""
     for start, end in zip(line[:-1], line[1:], strict=True):
-        reach = 0.5 * np.abs(end - start) + radius * flatten + c.reach + 1.0
-        box = canvas.box(tuple(0.5 * (start + end)), tuple(reach))
+        reach = 0.5 * np.abs(end - start) + radius * flatten + 1.0
+        box = c.box(tuple(0.5 * (start + end)), tuple(reach))
         if box is None:
             continue
         z, y, x = c.at(box)

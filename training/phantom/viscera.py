@@ -51,10 +51,10 @@ def liver_shape(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame:
     relief = smooth_field(rng, canvas.z, canvas.y, canvas.x, 24.0 + 30.0 * build.scale)
     visceral = visceral + (3.0 + 9.0 * build.scale) * relief
     # the right lobe reaches down along the flank, the left one ends in a thin edge
-    tip = -length * rng.uniform(0.92, 1.12) - c.z
+    tip = -length * rng.uniform(0.95, 1.15) - c.z + 0.4 * (c.x + 0.33 * width) + (2.0 + 5.0 * build.scale) * relief
     left_end = c.x - width * rng.uniform(0.12, 0.33) + 0.25 * (c.y + 0.2 * depth)
     shape = smooth_maximum(rooms.abdomen + 0.8, visceral, 9.0 * build.scale + 2.0)
-    shape = smooth_maximum(shape, tip, 8.0)
+    shape = smooth_maximum(shape, 0.9 * tip, 14.0)
     shape = smooth_maximum(shape, left_end, 10.0)
     spine_margin = rooms.spine - (4.0 + 6.0 * build.scale)
     shape = np.maximum(shape, -spine_margin)
@@ -86,7 +86,7 @@ def paint_gallbladder(rng: np.random.Generator, canvas: Canvas, c: Coordinates, 
         -build.trunk_width * rng.uniform(0.08, 0.20),
     )
     radii = np.array([0.16, 0.10, 0.085]) * length * rng.uniform(0.6, 1.2)
-    box = canvas.box(centre, tuple(radii + c.reach + 5))
+    box = c.box(centre, tuple(radii + 5))
     if box is None:
         return
     shape = ellipsoid(*c.at(box), centre, tuple(radii), random_rotation(rng, 18))
@@ -99,9 +99,9 @@ def paint_spleen(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame
     """Paint the spleen: mottled in the arterial phase, even later."""
     build = frame.build
     length = build.spleen_length
-    centre = (-length * rng.uniform(0.52, 0.72), build.trunk_depth * rng.uniform(0.12, 0.20), build.trunk_width * rng.uniform(0.30, 0.36))
-    radii = (length * 0.52, length * rng.uniform(0.34, 0.42), length * rng.uniform(0.17, 0.25))
-    box = canvas.box(centre, tuple(np.array(radii) * 1.3 + c.reach + 6))
+    centre = (-length * rng.uniform(0.52, 0.72), build.trunk_depth * rng.uniform(0.12, 0.20), build.trunk_width * rng.uniform(0.33, 0.39))
+    radii = (length * 0.52, length * rng.uniform(0.33, 0.42), length * rng.uniform(0.17, 0.23))
+    box = c.box(centre, tuple(np.array(radii) * 1.3 + 6))
     if box is None:
         return
     grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
@@ -126,7 +126,7 @@ def paint_kidneys(rng: np.random.Generator, canvas: Canvas, c: Coordinates, fram
             side * (0.75 * build.vertebra_width + 0.24 * length + build.trunk_width * rng.uniform(0.015, 0.05)),
         )
         radii = (0.5 * length, 0.27 * length, 0.24 * length)
-        box = canvas.box(centre, tuple(np.array(radii) * 1.3 + c.reach + 6))
+        box = c.box(centre, tuple(np.array(radii) * 1.3 + 6))
         if box is None:
             continue
         grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
@@ -160,7 +160,7 @@ def paint_pancreas(rng: np.random.Generator, canvas: Canvas, c: Coordinates, fra
     ]) + rng.normal(0, 2, (4, 3))
     radius = (3.0 + 6.0 * build.scale) * rng.uniform(0.8, 1.15)
     for start, end in zip(points[:-1], points[1:], strict=True):
-        box = canvas.box(tuple(0.5 * (start + end)), tuple(0.5 * np.abs(end - start) + radius + c.reach + 3))
+        box = c.box(tuple(0.5 * (start + end)), tuple(0.5 * np.abs(end - start) + radius + 3))
         if box is not None:
             grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
             shape = capsule(*c.at(box), start, end, radius, radius * 0.9) + 1.3 * smooth_field(rng, *grid, 6.0)
@@ -174,7 +174,7 @@ def paint_stomach(rng: np.random.Generator, canvas: Canvas, c: Coordinates, fram
     centre = np.array([-0.36 * build.liver_length, -0.14 * build.trunk_depth, 0.22 * build.trunk_width]) + rng.normal(0, 4, 3)
     radii = np.array([0.30 * build.liver_length, 0.17 * build.trunk_depth, 0.12 * build.trunk_width]) * fill
     antrum = np.array([-0.66 * build.liver_length, -0.20 * build.trunk_depth, 0.03 * build.trunk_width])
-    box = canvas.box(tuple(0.5 * (centre + antrum)), tuple(0.5 * np.abs(centre - antrum) + radii * 1.3 + c.reach + 8))
+    box = c.box(tuple(0.5 * (centre + antrum)), tuple(0.5 * np.abs(centre - antrum) + radii * 1.3 + 8))
     if box is None:
         return
     grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
@@ -216,7 +216,7 @@ def paint_bowel(
         course = rng.normal(0.0, 1.0, 3) * (0.6, 1.0, 1.0)
         end = start + course / np.linalg.norm(course) * size * rng.uniform(1.0, 3.5)
         radius = size * rng.uniform(0.55, 1.25)
-        box = canvas.box(tuple(0.5 * (start + end)), tuple(0.5 * np.abs(end - start) + radius + c.reach + 2))
+        box = c.box(tuple(0.5 * (start + end)), tuple(0.5 * np.abs(end - start) + radius + 2))
         if box is None:
             continue
         grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
