@@ -38,7 +38,7 @@ def paint_hmh(tumour: Tumour) -> None:
     """Cells of fluid or stroma between walls; small round cysts riddle the stroma."""
     plan, rng = tumour.plan, tumour.rng
     count = int(plan["cells"])
-    index, wall = tumour.cells(count)
+    index, wall = tumour.cells(count, bend=rng.uniform(0.05, 0.3))
     stroma = tumour.tissue(plan["stroma_hu"], plan["stroma_ap"], plan["stroma_pvp"], plan["stroma_dp"])
     septa = tumour.tissue(plan["stroma_hu"] + 4, plan["septa_ap"], plan["septa_pvp"], plan["septa_dp"])
     tumour.fill(stroma)

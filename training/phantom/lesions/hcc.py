@@ -25,7 +25,7 @@ def draw_hcc(rng: np.random.Generator, age_years: float, limit_mm: float) -> Les
     infiltrative = variant == "infiltrative"
     parameters = contour(rng, (0, 6), (2.0, 6.0) if infiltrative else (0.6, 2.2), (1.5, 4.0) if infiltrative else (0.0, 1.4)) | {
         "unenhanced": rng.uniform(38, 62),
-        "ap": rng.uniform(0.24, 0.52) if bright else rng.uniform(0.10, 0.22),
+        "ap": rng.uniform(0.22, 0.44) if bright else rng.uniform(0.10, 0.22),
         "pvp": rng.uniform(0.34, 0.85),
         "fall": rng.uniform(0.6, 0.9) if washout else rng.uniform(0.9, 1.1),
         "nodules": int(np.clip(rng.normal(6 + max(size) / 7, 4), 3, 36)),
@@ -51,12 +51,13 @@ def paint_hcc(tumour: Tumour) -> None:
     viable = tumour.tissue(plan["unenhanced"], plan["ap"], plan["pvp"], plan["pvp"] * plan["fall"])
     tumour.fill(viable)
     gain = viable - viable[0]
-    index, wall = tumour.cells(count)
+    index, wall = tumour.cells(count, bend=rng.uniform(0.15, 0.45))
     early = rng.standard_normal(count).astype(np.float32) * np.float32(plan["mosaic"])
     late = 0.5 * early + rng.standard_normal(count).astype(np.float32) * np.float32(0.35 * plan["mosaic"])
-    grain = 0.12 * tumour.field(max(0.12 * radius, 3.5))
-    tumour.modulate(np.clip(early, -0.75, 1.2)[index] + grain, [4.0, gain[1], 0, 0])
-    tumour.modulate(late[index] + 0.5 * grain, [0, 0, 0.55 * gain[2], 0.45 * gain[3]])
+    grain = rng.uniform(0.08, 0.22) * tumour.field(max(0.12 * radius, 3.5))
+    softness = rng.uniform(0.01, 0.09) * radius
+    tumour.modulate(tumour.diffuse(np.clip(early, -0.75, 1.0)[index], softness) + grain, [4.0, gain[1], 0, 0])
+    tumour.modulate(tumour.diffuse(late[index], softness) + 0.5 * grain, [0, 0, 0.55 * gain[2], 0.45 * gain[3]])
     if plan["fat"]:
         fatty = (rng.random(count) < plan["fat"]).astype(np.float32)[index] * above(wall, 0.5, 1.5)
         tumour.modulate(fatty, [-26, -30, -32, -30])

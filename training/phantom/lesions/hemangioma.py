@@ -29,9 +29,9 @@ def draw_hh(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
         "pool_ap": rng.uniform(0.50, 0.92),
         "pool_pvp": rng.uniform(0.78, 1.1),
         "pool_dp": rng.uniform(0.85, 1.22),
-        "nodules": int(rng.integers(3, 5 + int(largest / 8))),
+        "nodules": int(rng.integers(4, 9 + int(largest / 14))),
         # how far the front has come, as a fraction of the radius
-        "front_ap": front * rng.uniform(0.35, 0.75),
+        "front_ap": max(front * rng.uniform(0.4, 0.8), rng.uniform(0.12, 0.2)),
         "front_pvp": front,
         "front_dp": front * rng.uniform(1.25, 2.4),
         "front_soft": rng.uniform(0.03, 0.12),
@@ -109,9 +109,10 @@ def paint_hh(tumour: Tumour) -> None:
             point = direction / np.linalg.norm(direction) * radii * rng.uniform(0.86, 1.0)
             distance = np.sqrt(sum((o - np.float32(p)) ** 2 for o, p in zip(tumour.offsets, point, strict=True)))
             speed = rng.uniform(0.55, 1.25)
-            np.minimum(arrival, distance / np.float32(speed * tumour.radius_mm) + np.float32(rng.uniform(-0.05, 0.16)), out=arrival)
+            np.minimum(arrival, distance / np.float32(speed * tumour.radius_mm) + np.float32(rng.uniform(-0.06, 0.08)), out=arrival)
         # later, the whole periphery joins: filling is centripetal also between nodules
-        np.minimum(arrival, np.float32(rng.uniform(0.25, 0.45)) + tumour.depth / np.float32(tumour.radius_mm), out=arrival)
+        joined = plan["front_pvp"] * rng.uniform(0.75, 1.5)
+        np.minimum(arrival, np.float32(joined) + tumour.depth / np.float32(tumour.radius_mm), out=arrival)
         arrival += 0.045 * tumour.field(max(3.5, 0.22 * tumour.radius_mm))
         _fill_in(tumour, arrival, core)
     if plan["calcium"]:

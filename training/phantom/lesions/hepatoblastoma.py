@@ -23,7 +23,7 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
         "dp": pvp * rng.uniform(0.72, 1.15),
         "nodules": int(np.clip(rng.normal(8 + max(size) / 9, 5), 4, 34)),
         "nodule_spread": rng.uniform(0.15, 0.5),
-        "streak": rng.uniform(0.08, 0.35),
+        "streak": rng.uniform(0.12, 0.42),
         "septa_mm": rng.uniform(0.6, 2.4) if mixed else rng.uniform(0.0, 1.3),
         "septa_late": rng.uniform(0.3, 0.7),
         "necrosis": rng.beta(1.3, 4.0) * (0.75 if max(size) > 45 else 0.3),
@@ -46,11 +46,11 @@ def paint_hb(tumour: Tumour) -> None:
     count, radius = int(plan["nodules"]), tumour.radius_mm
     viable = tumour.tissue(plan["unenhanced"], plan["ap"], plan["pvp"], plan["dp"])
     tumour.fill(viable)
-    index, wall = tumour.cells(count)
+    index, wall = tumour.cells(count, bend=rng.uniform(0.2, 0.5))
     own = rng.standard_normal(count).astype(np.float32) * np.float32(plan["nodule_spread"])
     edge = above(wall, 0.8, 2.0)
     streaks = tumour.field(max(0.22 * radius, 4.0)) * 0.6 + tumour.field(max(0.09 * radius, 3.0)) * 0.4
-    uneven = own[index] * edge + np.float32(plan["streak"]) * streaks
+    uneven = tumour.diffuse(own[index], rng.uniform(0.04, 0.16) * radius) * (0.4 + 0.6 * edge) + np.float32(plan["streak"]) * streaks
     gain = viable - viable[0]
     tumour.modulate(uneven, [3.0, gain[1], 0.6 * gain[2], 0.4 * gain[3]])
     if plan["septa_mm"] > 0.3:

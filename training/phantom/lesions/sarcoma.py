@@ -19,11 +19,12 @@ def draw_uesl(rng: np.random.Generator, age_years: float, limit_mm: float) -> Le
         "solid_hu": rng.uniform(34, 52),
         "solid_fraction": rng.uniform(0.25, 0.8) if variant == "mixed" else rng.uniform(0.03, 0.2),
         "solid_ap": rng.uniform(0.05, 0.26),
-        "solid_pvp": rng.uniform(0.25, 0.75),
-        "solid_dp": rng.uniform(0.5, 1.15),
+        "solid_pvp": rng.uniform(0.2, 0.62),
+        "solid_dp": rng.uniform(0.4, 1.05),
         "patch": rng.uniform(0.16, 0.5),
         "edge_liking": rng.uniform(0.2, 1.8),
-        "septa": rng.uniform(0.05, 0.2),
+        "compartments": int(rng.integers(5, 16)),
+        "septa_mm": rng.uniform(0.4, 2.4),
         "septa_dp": rng.uniform(0.5, 1.15),
         "rim_mm": rng.uniform(1.2, 5.0),
         "rim_ragged": rng.uniform(0.2, 0.9),
@@ -52,8 +53,10 @@ def paint_uesl(tumour: Tumour) -> None:
     if inside.any():
         island = above(liking, float(np.quantile(liking[inside], 1 - plan["solid_fraction"])), float(rng.uniform(0.3, 1.1)))
     tumour.blend(0.9 * island, solid)
-    strand_field = tumour.field(max(0.45 * radius, 8.0))
-    strands = above(-np.abs(strand_field), -plan["septa"], 0.7 * plan["septa"]) * above(tumour.field(max(0.5 * radius, 8.0)), 0.0, 0.8)
+    _, wall = tumour.cells(int(plan["compartments"]), bend=0.45)
+    swelling = np.clip(1 + 0.7 * tumour.field(max(0.2 * radius, 5.0)), 0.0, 2.5)
+    # strands do not close: they fade in and out along their course
+    strands = above(plan["septa_mm"] * swelling - wall, 0.0, 2.0) * above(tumour.field(max(0.4 * radius, 8.0)), 0.1, 1.2)
     tumour.blend(0.8 * strands, tumour.tissue(plan["solid_hu"], 0.1, 0.6 * plan["septa_dp"], plan["septa_dp"]))
     if plan["vessels"]:
         tumour.blend(0.8 * tumour.tubes(max(0.4 * radius, 9.0), 0.13) * np.maximum(island, 0.15), tumour.blood_pool(0.7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from ..fields import smooth_field, soft_step
 from ..kinetics import Perfusion
@@ -110,25 +111,34 @@ class Tumour:
             if amount:
                 self.hu[phase] += np.float32(amount) * pattern
 
-    def cells(self, count: int, extent: float = 1.05):
-        """Divide the lesion into `count` rounded cells: (cell index (z, y, x), distance in mm to the nearest wall).
+    def cells(self, count: int, bend: float = 0.0, extent: float = 1.05):
+        """Divide the lesion into `count` cells: (cell index (z, y, x), distance in mm to the nearest wall).
 
-        Cellular noise: nearest and second nearest of random points, with the warp's bends; half their difference is about the
-        distance to the wall.
+        Cellular noise: nearest and second nearest of random points, with the lesion's own warp and `bend` (fraction of a cell's size)
+        on top, so that walls are curved; half the difference of the two distances is about the distance to the wall.
         """
+        cell_mm = self.radius_mm / max(count, 1) ** (1 / 3)
+        places = self.offsets
+        if bend:
+            places = [o + np.float32(bend * cell_mm) * self.field(max(1.1 * cell_mm, 4.0)) for o in self.offsets]
         points = self.rng.uniform(-1, 1, (4 * count, 3))
         points = points[np.linalg.norm(points, axis=1) < 1][:count] * (np.asarray(self.plan.diameters_mm) / 2 * extent)
-        bonus = self.rng.uniform(0, 0.35, len(points)) * self.radius_mm / max(len(points), 1) ** (1 / 3)
+        bonus = self.rng.uniform(0, 0.35, len(points)) * cell_mm
         nearest = np.full(self.depth.shape, 1e6, np.float32)
         second = nearest.copy()
         index = np.zeros(self.depth.shape, np.int16)
         for number, (point, gain) in enumerate(zip(points.astype(np.float32), bonus, strict=True)):
-            distance = np.sqrt(sum((o - p) ** 2 for o, p in zip(self.offsets, point, strict=True))) - np.float32(gain)
+            distance = np.sqrt(sum((o - p) ** 2 for o, p in zip(places, point, strict=True))) - np.float32(gain)
             closer = distance < nearest
             np.minimum(second, np.maximum(distance, nearest), out=second)
             index[closer] = number
             np.minimum(nearest, distance, out=nearest)
         return index, (second - nearest) / 2
+
+    def diffuse(self, values: np.ndarray, width_mm: float) -> np.ndarray:
+        """Blur (z, y, x) values by a Gaussian of SD `width_mm`."""
+        steps = [abs(float(axis[1] - axis[0])) if len(axis) > 1 else 1.0 for axis in (self.z, self.y, self.x)]
+        return gaussian_filter(values, [width_mm / step for step in steps], mode="nearest", truncate=2.0)
 
     def tubes(self, scale_mm: float, thickness: float) -> np.ndarray:
         """Winding thin curves 0..1, where two smooth fields vanish together; thickness in field units (0.1 thin .. 0.3 thick)."""
