@@ -1,8 +1,37 @@
-"""The bundle: a folder with the networks, everything that they were trained with, and a hash of every file."""
+"""The bundle: a folder with the networks and all that belongs to them. It is read whole, every hash is checked before anything runs.
+
+    bundle.json     name, version, licence, intended_use, trained_on, phases, windows, k, detector, classifiers, gate, metrics, sha256
+    detector.onnx   "images" (n, 4, size, size) -> "predictions" (n, 5, anchors): cx, cy, w, h in pixels, score
+    <backbone>.onnx "composites" (n, 4, size, size) -> "feature_map" (n, c, h, w), "logits" (n, 3) in the order of HEADS
+    heads.npz       "<backbone>.weight" (3, c), "<backbone>.bias" (3,), "gate.*" (gate.fit_gate)
+    MODEL_CARD.md
+No pickle anywhere: numpy files are read with allow_pickle=False.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .detection import Detector, LinkParameters
+from .vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, InputError, K
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+BUNDLE_FILE = "bundle.json"
+HEADS_FILE = "heads.npz"
+MODEL_CARD = "MODEL_CARD.md"
+
+_ADVICE = "install the bundle again"
 
 
 @dataclass(frozen=True)
@@ -14,3 +43,191 @@ class BundleInfo:
     sha256: str
     intended_use: str
     trained_on: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Hold a bundle that was read and whose every hash was right.
+
+    document: bundle.json. files: name -> bytes of everything that bundle.json lists. arrays: heads.npz.
+    """
+
+    info: BundleInfo
+    document: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def link(self) -> LinkParameters:
+        return LinkParameters.of(self.document["detector"].get("link", {}))
+
+    def temperatures(self, backbone: str) -> np.ndarray:
+        """Return the calibration temperatures of a backbone, (3,) in the order of HEADS."""
+        values = self.document["classifiers"][backbone].get("temperatures", {})
+        return np.array([float(values.get(head, 1.0)) for head in HEADS])
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Hold a bundle's networks, ready to run: the detector, and a session, head weights (3, c) and temperatures (3,) by backbone."""
+
+    bundle: Bundle
+    detector: Detector
+    classifiers: Mapping[str, onnxruntime.InferenceSession]
+    weights: Mapping[str, np.ndarray]
+    temperatures: Mapping[str, np.ndarray]
+
+    @property
+    def composite_size(self) -> int:
+        return int(next(iter(self.bundle.document["classifiers"].values()))["size"])
+
+
+def shipped_bundle() -> Path:
+    """Return the bundle that comes with the software: the only folder in Resources/Models beside or above this package."""
+    package = Path(__file__).resolve().parent
+    for root in (package.parent, package.parent.parent):
+        found = sorted(path.parent for path in (root / "Resources" / "Models").glob(f"*/{BUNDLE_FILE}"))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"Found {len(found)} bundles in Resources/Models, expected one; say which with --bundle.")
+    raise InputError("Found no bundle in Resources/Models; give the folder of one with --bundle.")
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read a bundle and check that its files are exactly those that bundle.json lists, each with the listed hash.
+
+    Raises InputError, naming the file, for anything missing, extra, changed, or not understood.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"The bundle {folder.name} is not a folder; expected a folder with {BUNDLE_FILE}.")
+    raw = _read(folder / BUNDLE_FILE)
+    document = _checked_document(raw)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {BUNDLE_FILE}
+    listed = set(document["sha256"])
+    if missing := sorted(listed - present):
+        raise InputError(f"The bundle lacks {', '.join(missing)}; {_ADVICE}.")
+    if extra := sorted(present - listed):
+        raise InputError(f"The bundle folder holds {', '.join(extra)}, which bundle.json does not list; remove it or {_ADVICE}.")
+    files = {}
+    for name in sorted(listed):
+        files[name] = _read(folder / name)
+        if hashlib.sha256(files[name]).hexdigest() != document["sha256"][name]:
+            raise InputError(f"The bundle's {name} is not the file that bundle.json lists (its SHA-256 differs); {_ADVICE}.")
+    info = BundleInfo(
+        name=document["name"],
+        version=document["version"],
+        sha256=hashlib.sha256(raw).hexdigest(),
+        intended_use=document["intended_use"],
+        trained_on=document["trained_on"] if isinstance(document["trained_on"], str) else json.dumps(document["trained_on"]),
+    )
+    return Bundle(info, document, files, _arrays(files[HEADS_FILE]))
+
+
+def load_networks(folder: Path, threads: int | None = None) -> Networks:
+    """Read a bundle and open its networks; inputs, outputs and their shapes are checked before anything runs.
+
+    threads: of each network; as many as this process may use when None. Raises InputError as read_bundle does, and for a network whose
+    shapes are not those of the bundle's layout.
+    """
+    bundle = read_bundle(folder)
+    threads = threads or available_cores()
+    detector = bundle.document["detector"]
+    size = int(detector["size"])
+    found = Detector(
+        session=_session(bundle, detector["file"], "images", size, {"predictions": (5, None)}, threads),
+        threshold=float(detector["threshold"]),
+        iou_nms=float(detector["iou_nms"]),
+        link=bundle.link,
+        size=size,
+    )
+    sessions, weights = {}, {}
+    for backbone, classifier in bundle.document["classifiers"].items():
+        weight, bias = (bundle.arrays.get(f"{backbone}.{name}") for name in ("weight", "bias"))
+        if weight is None or bias is None or weight.ndim != 2 or weight.shape[0] != len(HEADS) or bias.shape != (len(HEADS),):
+            raise InputError(f"The bundle's {HEADS_FILE} has no head of shape ({len(HEADS)}, channels) for {backbone}; {_ADVICE}.")
+        outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
+        sessions[backbone] = _session(bundle, classifier["file"], "composites", int(classifier["size"]), outputs, threads)
+        weights[backbone] = weight.astype(np.float32)
+    return Networks(bundle, found, sessions, weights, {backbone: bundle.temperatures(backbone) for backbone in sessions})
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, at most 8: small networks gain nothing from more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"The bundle's {path.name} cannot be read ({error.strerror}); {_ADVICE}.") from None
+
+
+def _checked_document(raw: bytes) -> dict[str, Any]:
+    """Return bundle.json after checking that every key this software reads is there, and that the bundle fits this software."""
+    try:
+        document = json.loads(raw)
+        detector, classifiers, hashes = document["detector"], document["classifiers"], document["sha256"]
+        for key in ("name", "version", "intended_use", "trained_on", "gate"):
+            document[key]
+        names = {detector["file"], *(classifier["file"] for classifier in classifiers.values()), HEADS_FILE}
+        numbers = [detector["size"], detector["threshold"], detector["iou_nms"], *(c["size"] for c in classifiers.values())]
+        temperatures = [t for c in classifiers.values() for t in c.get("temperatures", {}).values()]
+        listed_all = names <= set(hashes)
+        valid = all(isinstance(v, int | float) and v > 0 for v in (*numbers, *temperatures))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else "is not what a bundle has"
+        raise InputError(f"The bundle's {BUNDLE_FILE} {what}; {_ADVICE}.") from None
+    if not listed_all or any(Path(name).is_absolute() or ".." in Path(name).parts for name in hashes):
+        raise InputError(f"The bundle's {BUNDLE_FILE} does not list a hash for each of its own files and no other; {_ADVICE}.")
+    if not valid:
+        raise InputError(f"The bundle's {BUNDLE_FILE} holds a size, threshold or temperature that is not above 0; {_ADVICE}.")
+    if not classifiers or set(classifiers) - set(BACKBONES) or len({c["size"] for c in classifiers.values()}) != 1:
+        raise InputError(f"Expected the bundle's classifiers among {', '.join(BACKBONES)}, of one size; {_ADVICE}.")
+    if tuple(document.get("phases", PHASES)) != PHASES or document.get("k", K) != K:
+        raise InputError(f"The bundle wants other phases or slices than {', '.join(PHASES)} x {K}; use the software it was made for.")
+    if any(tuple(window) != WINDOWS.get(phase) for phase, window in document.get("windows", {}).items()):
+        raise InputError("The bundle was trained with other windows than this software uses; use the software it was made for.")
+    return document
+
+
+def _arrays(raw: bytes) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, KeyError, EOFError):
+        raise InputError(f"The bundle's {HEADS_FILE} is not a plain numpy archive; {_ADVICE}.") from None
+
+
+def _session(
+    bundle: Bundle, name: str, input_name: str, size: int, outputs: Mapping[str, Sequence[int | None]], threads: int
+) -> onnxruntime.InferenceSession:
+    """Open a network. outputs: name -> shape after the batch axis, None where any length will do."""
+    import onnxruntime  # a tenth of the whole start: only when networks are opened
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # weights are stored as int8 and unpacked once, while the network is loaded
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        session = onnxruntime.InferenceSession(bundle.files[name], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime has many kinds of error and no common base
+        raise InputError(f"The bundle's {name} is not a network that ONNX Runtime can load ({type(error).__name__}); {_ADVICE}.") from None
+    inputs = {i.name: i.shape[1:] for i in session.get_inputs()}
+    if inputs != {input_name: [len(PHASES), size, size]}:
+        expected = f"one input {input_name} (n, {len(PHASES)}, {size}, {size})"
+        raise InputError(f"Expected {expected} of the bundle's {name}, got {inputs}; {_ADVICE}.")
+    found = {o.name: o.shape[1:] for o in session.get_outputs()}
+    if set(found) != set(outputs) or not all(_fits(found[key], shape) for key, shape in outputs.items()):
+        expected = {key: tuple("any" if n is None else n for n in shape) for key, shape in outputs.items()}
+        raise InputError(f"Expected the outputs {expected} after the batch axis of the bundle's {name}, got {found}; {_ADVICE}.")
+    return session
+
+
+def _fits(found: Sequence[int | str | None], expected: Sequence[int | None]) -> bool:
+    """Say whether an output's shape is the expected one; a symbolic length counts as any."""
+    return len(found) == len(expected) and all(e is None or not isinstance(f, int) or f == e for f, e in zip(found, expected, strict=True))

@@ -88,17 +88,25 @@ def crop_plane(
     The crop is a square in mm around the box's centre, as wide as the box's longer side times ROI_MARGIN; HU are windowed first and then
     resampled, and pixels whose centre lies outside the box are 0.
     """
-    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
-    side_mm = max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1]) * ROI_MARGIN
-    across = _axis_crop(hu_slice.shape[1], x0, x1, side_mm / spacing_xy[0], size)
-    down = _axis_crop(hu_slice.shape[0], y0, y1, side_mm / spacing_xy[1], size)
+    start, step = crop_square(box_xyxy, spacing_xy, size)
+    across = _axis_crop(hu_slice.shape[1], start[0], step[0], size, box_xyxy[0], box_xyxy[2])
+    down = _axis_crop(hu_slice.shape[0], start[1], step[1], size, box_xyxy[1], box_xyxy[3])
     rows, columns = _used(down), _used(across)
     return down[:, rows] @ window(hu_slice[rows, columns], phase) @ across[:, columns].T
 
 
-def _axis_crop(n_source: int, low: float, high: float, extent: float, size: int) -> np.ndarray:
+def crop_square(
+    box_xyxy: Sequence[float], spacing_xy: Sequence[float], size: int = COMPOSITE_SIZE
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return where a composite lies: voxel edge of its first pixel's edge, and voxels per pixel, both (x, y)."""
+    x0, y0, x1, y1 = (float(v) for v in box_xyxy)
+    side_mm = max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1]) * ROI_MARGIN
+    extent = (side_mm / spacing_xy[0], side_mm / spacing_xy[1])
+    return ((x0 + x1 - extent[0]) / 2, (y0 + y1 - extent[1]) / 2), (extent[0] / size, extent[1] / size)
+
+
+def _axis_crop(n_source: int, start: float, step: float, size: int, low: float, high: float) -> np.ndarray:
     """Return the resampling matrix of one axis with the rows outside [low, high] set to 0."""
-    start, step = (low + high) / 2 - extent / 2, extent / size
     matrix = resampling_matrix(n_source, start, step, size)
     centres = start + (np.arange(size) + 0.5) * step
     matrix[(centres < low) | (centres > high)] = 0
