@@ -28,7 +28,8 @@ def plain_protocol(**changes):
         "slice_thickness_mm": 3.0,
         "slice_spacing_mm": 3.0,
         "slice_profile": 0.0,
-        "mtf_half_per_mm": 0.15,
+        "kernel_half_per_mm": 0.15,
+        "aperture_mm": 0.6,
         "edge_enhancement": 0.0,
         "iterative_strength": 0.0,
         "offset_hu": 0.0,
@@ -102,7 +103,7 @@ def test_slice_average_preserves_the_mean_and_blurs_along_z():
 
 
 def test_noise_of_sharp_kernels_peaks_at_middle_frequencies_and_iterative_noise_lower():
-    sharp = plain_protocol(edge_enhancement=1.2, mtf_half_per_mm=0.16)
+    sharp = plain_protocol(edge_enhancement=1.2, kernel_half_per_mm=0.16)
     z = np.arange(12) * 3.0
     frequencies = {}
     for name, protocol in {"sharp": sharp, "iterative": replace(sharp, iterative_strength=1.0)}.items():
@@ -141,7 +142,7 @@ def test_edge_enhancement_overshoots_and_a_softer_kernel_is_wider():
     assert mtf(plain_protocol(edge_enhancement=1.5), np.linspace(0, 0.3, 50)).max() > 1.1
     widths = []
     for half in (0.15, 0.45):
-        protocol = plain_protocol(matrix=256, pixel_mm=1.0, mtf_half_per_mm=half, noise_sd_hu=0.01)
+        protocol = plain_protocol(matrix=256, pixel_mm=1.0, kernel_half_per_mm=half, noise_sd_hu=0.01)
         row = acquire(np.random.default_rng(7), ellipse(protocol, 2), np.arange(2) * 3.0, protocol)[0, 128, :80].astype(float)
         widths.append(int(((row > -890) & (row < -50)).sum()))
     assert widths[0] > widths[1]
@@ -216,7 +217,7 @@ def test_resampling_a_warped_phase_with_the_field_gives_the_reference_back():
 
 
 def test_realism_measures_the_noise_and_sharpness_that_were_asked_for():
-    protocol = plain_protocol(matrix=256, pixel_mm=1.0, mtf_half_per_mm=0.35, noise_sd_hu=10.0)
+    protocol = plain_protocol(matrix=256, pixel_mm=1.0, kernel_half_per_mm=0.35, noise_sd_hu=10.0)
     scan = acquire(np.random.default_rng(11), ellipse(protocol, 5), np.arange(5) * 3.0, protocol)
     image = sitk.GetImageFromArray(scan)
     image.SetSpacing((1.0, 1.0, 3.0))
@@ -224,6 +225,6 @@ def test_realism_measures_the_noise_and_sharpness_that_were_asked_for():
     assert measured.noise_sd_hu == pytest.approx(10.0, rel=0.2)
     assert measured.liver_hu == pytest.approx(60.0, abs=2.0)
     assert 0.15 < measured.peak_frequency < 0.3
-    # A Gaussian of half value at 0.35 per mm has sigma 0.54 mm and a 10-90 % distance of 1.4 mm; the stair-stepped ellipse adds to it.
+    # A Gaussian of half value at 0.35 per mm has sigma 0.54 mm and a 10-90 % distance of 1.4 mm; aperture and stairs add to it.
     assert 1.2 < measured.skin_rise_mm < 2.0
     assert np.isnan(measured.fat_rise_mm)

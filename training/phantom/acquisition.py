@@ -4,7 +4,7 @@ Arrays are (slice, row, column) = (z, y, x) in HU; positions are patient millime
 
 What is modelled, in the order of `acquire`: slice sensitivity profile; in-plane point spread of the reconstruction kernel, with motion
 ghosts; beam hardening and gas streaks from an error sinogram; direction-dependent noise whose variance follows the attenuation along the
-rays and whose power spectrum is that of filtered back-projection, NPS(f) ~ f MTF(f)^2 (Riederer, Pelc, Chesler, Phys Med Biol
+rays and whose power spectrum is that of filtered back-projection, NPS(f) ~ f kernel(f)^2 (Riederer, Pelc, Chesler, Phys Med Biol
 1978;23:446), bent to low frequencies by iterative reconstruction; calibration errors, rounding and clipping. Magnitudes without a source
 are assumptions.
 """

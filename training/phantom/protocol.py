@@ -23,7 +23,8 @@ class Protocol:
     iodine_factor: float  # contrast of iodine relative to the kinetic model's, after the usual trimming of contrast dose at low kV
     bone_factor: float  # contrast of bone mineral relative to 100 kV
     noise_sd_hu: float  # upper quartile of the local noise SD inside the body (about the liver's) in the finished slices
-    mtf_half_per_mm: float  # line pairs per mm at which the unenhanced MTF is one half
+    kernel_half_per_mm: float  # line pairs per mm at which the unenhanced kernel passes one half
+    aperture_mm: float  # focal spot, detector element and gantry turn, at the centre: blur the image but not the noise
     edge_enhancement: float  # 0 soft; 1.6 sharp, overshoot at edges
     iterative_strength: float  # 0 filtered back-projection; 1 strong iterative reconstruction, blotchy noise
     slice_thickness_mm: float  # full width at half maximum of the slice sensitivity profile
@@ -74,11 +75,11 @@ def draw_protocol(
         noise *= 0.5  # deep-learning reconstruction, or simply a generous dose
 
     if rng.random() < 0.75:
-        half, enhancement = rng.uniform(0.32, 0.54), rng.uniform(0.0, 0.6)
+        half, enhancement = rng.uniform(0.34, 0.60), rng.uniform(0.0, 0.6)
     else:
-        half, enhancement = rng.uniform(0.38, 0.60), rng.uniform(0.6, 1.5)
+        half, enhancement = rng.uniform(0.42, 0.66), rng.uniform(0.6, 1.5)
     # A sharp kernel is noisier at the same dose; dose and kernel are not chosen independently, so only part of it shows.
-    noise *= (half / 0.40) ** 0.6 * (1.0 + 0.2 * enhancement)
+    noise *= (half / 0.46) ** 0.5 * (1.0 + 0.2 * enhancement)
 
     margin = rng.uniform(1.05, 1.16) if rng.random() < 0.7 else rng.uniform(1.16, 1.45)
     field = max(body_width_mm, body_height_mm) * margin
@@ -93,7 +94,8 @@ def draw_protocol(
         iodine_factor=float(np.clip(IODINE_BY_KV[kv] ** rng.uniform(0.3, 0.9) * np.exp(rng.normal(0.0, 0.06)), 0.7, 1.6)),
         bone_factor=BONE_BY_KV[kv],
         noise_sd_hu=float(np.clip(noise, 4.0, 28.0)),
-        mtf_half_per_mm=float(half),
+        kernel_half_per_mm=float(half),
+        aperture_mm=float(rng.uniform(0.5, 1.1)),
         edge_enhancement=float(enhancement),
         iterative_strength=iterative,
         slice_thickness_mm=thickness,
@@ -112,7 +114,7 @@ def draw_protocol(
         floor_hu=int(rng.choice([-1024, -1000], p=[0.8, 0.2])),
         circular_field=bool(rng.random() < 0.5),
         dose_modulation=float(rng.uniform(0.2, 1.0)),
-        streak=float(rng.choice([0.0, rng.uniform(0.2, 2.0)], p=[0.6, 0.4])),
+        streak=float(rng.choice([0.0, rng.uniform(0.2, 3.0)], p=[0.6, 0.4])),
         beam_hardening=float(rng.uniform(0.0, 1.0)),
         gas_streak_hu=float(rng.choice([0.0, rng.uniform(5.0, 40.0)], p=[0.5, 0.5])),
         motion_probability=float(rng.choice([0.0, rng.uniform(0.1, 0.6)], p=[0.6, 0.4])),
@@ -165,13 +167,18 @@ def couch(protocol: Protocol, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return np.minimum(overlay, protocol.couch_shell_hu)
 
 
-def mtf(protocol: Protocol, f: np.ndarray) -> np.ndarray:
-    """Modulation transfer of the kernel at spatial frequency f in 1/mm: (1 + e u) 2^-u with u = (f / f_half)^2; 1 at zero frequency."""
-    u = (f / protocol.mtf_half_per_mm) ** 2
+def kernel(protocol: Protocol, f: np.ndarray) -> np.ndarray:
+    """What the reconstruction kernel passes at spatial frequency f in 1/mm: (1 + e u) 2^-u with u = (f / f_half)^2; 1 at zero."""
+    u = (f / protocol.kernel_half_per_mm) ** 2
     return (1.0 + protocol.edge_enhancement * u) * np.exp2(-u)
 
 
+def mtf(protocol: Protocol, f: np.ndarray) -> np.ndarray:
+    """Modulation transfer of the whole scanner at spatial frequency f in 1/mm: the kernel's times the aperture's, a sinc."""
+    return kernel(protocol, f) * np.sinc(f * protocol.aperture_mm)
+
+
 def noise_power(protocol: Protocol, f: np.ndarray) -> np.ndarray:
-    """Radial noise power spectrum, not normalised: the ramp times MTF squared, low-passed by iterative reconstruction."""
-    spectrum = (f + 0.015) * mtf(protocol, f) ** 2
+    """Radial noise power spectrum, not normalised: the ramp times the kernel squared, low-passed by iterative reconstruction."""
+    spectrum = (f + 0.015) * kernel(protocol, f) ** 2
     return spectrum / (1.0 + 4.0 * protocol.iterative_strength * (f / 0.25) ** 2)
