@@ -60,7 +60,7 @@ def draw_protocol(
 ) -> Protocol:
     """Draw one exam's protocol for a body of this width (left to right) and height (front to back).
 
-    Noise: 12.6 +- 0.9 HU measured in unenhanced children, 21 to 24 HU at 1.6 to 2 mm in adults; the draw covers 5 to 28 HU around a
+    Noise: 12.6 +- 0.9 HU measured in unenhanced children, 21 to 24 HU at 1.6 to 2 mm in adults; the draw covers 5 to 32 HU around a
     median of about 12 HU at 3 mm, and grows as slices get thinner and as bodies get wider.
     """
     kv = int(rng.choice([70, 80, 90, 100, 110, 120], p=[0.10, 0.28, 0.07, 0.28, 0.07, 0.20]))
@@ -69,7 +69,7 @@ def draw_protocol(
     spacing = max(thickness * float(overlap), 1.0)
 
     iterative = float(rng.beta(1.2, 1.5)) if rng.random() < 0.55 else 0.0
-    noise = 12.5 * np.exp(rng.normal(0.0, 0.25)) * (thickness / 3.0) ** -0.35 * (body_width_mm / 240.0) ** 0.25
+    noise = 12.5 * np.exp(rng.normal(0.0, 0.25)) * (thickness / 3.0) ** -0.42 * (body_width_mm / 240.0) ** 0.25
     noise *= 1.0 - 0.35 * iterative
     if rng.random() < 0.07:
         noise *= 0.5  # deep-learning reconstruction, or simply a generous dose
@@ -93,7 +93,7 @@ def draw_protocol(
         tube_kv=kv,
         iodine_factor=float(np.clip(IODINE_BY_KV[kv] ** rng.uniform(0.3, 0.9) * np.exp(rng.normal(0.0, 0.06)), 0.7, 1.6)),
         bone_factor=BONE_BY_KV[kv],
-        noise_sd_hu=float(np.clip(noise, 4.0, 28.0)),
+        noise_sd_hu=float(np.clip(noise, 4.0, 32.0)),
         kernel_half_per_mm=float(half),
         aperture_mm=float(rng.uniform(0.5, 1.1)),
         edge_enhancement=float(enhancement),
@@ -180,5 +180,5 @@ def mtf(protocol: Protocol, f: np.ndarray) -> np.ndarray:
 
 def noise_power(protocol: Protocol, f: np.ndarray) -> np.ndarray:
     """Radial noise power spectrum, not normalised: the ramp times the kernel squared, low-passed by iterative reconstruction."""
-    spectrum = (f + 0.015) * kernel(protocol, f) ** 2
+    spectrum = (f + 0.01) * kernel(protocol, f) ** 2
     return spectrum / (1.0 + 4.0 * protocol.iterative_strength * (f / 0.25) ** 2)
