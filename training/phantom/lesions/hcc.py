@@ -21,18 +21,18 @@ def draw_hcc(rng: np.random.Generator, age_years: float, limit_mm: float) -> Les
     else:
         variant = str(rng.choice(["mosaic", "even", "infiltrative"], p=[0.66, 0.12, 0.22]))
     bright = rng.random() < 0.87
-    washout = rng.random() < 0.7  # 48 % in adults by strict criteria; here also what falls to iso
+    washout = rng.random() < 0.78  # 48 % in adults by strict criteria; here also what falls to iso
     infiltrative = variant == "infiltrative"
-    parameters = contour(rng, (0, 6), (2.0, 6.0) if infiltrative else (0.6, 2.2), (1.5, 4.0) if infiltrative else (0.0, 1.4)) | {
+    parameters = contour(rng, (0, 4), (2.0, 6.0) if infiltrative else (0.6, 2.2), (1.5, 4.0) if infiltrative else (0.0, 1.4)) | {
         "unenhanced": rng.uniform(38, 62),
-        "ap": rng.uniform(0.22, 0.44) if bright else rng.uniform(0.10, 0.22),
+        "ap": rng.uniform(0.25, 0.46) if bright else rng.uniform(0.10, 0.22),
         "pvp": rng.uniform(0.34, 0.85),
-        "fall": rng.uniform(0.6, 0.9) if washout else rng.uniform(0.9, 1.1),
+        "fall": rng.uniform(0.5, 0.85) if washout else rng.uniform(0.9, 1.1),
         "nodules": int(np.clip(rng.normal(6 + max(size) / 7, 4), 3, 36)),
         "mosaic": rng.uniform(0.3, 0.7) if variant == "mosaic" else rng.uniform(0.05, 0.25),
         "wall_mm": rng.uniform(0.5, 1.5) if variant == "mosaic" else 0.0,
         "fat": float(rng.uniform(0.1, 0.4) if rng.random() < 0.2 else 0.0),
-        "capsule": float(rng.uniform(0.5, 1.0) if rng.random() < (0.5 if variant in ("mosaic", "even") else 0.05) else 0.0),
+        "capsule": float(rng.uniform(0.5, 1.0) if rng.random() < (0.65 if variant in ("mosaic", "even") else 0.05) else 0.0),
         "capsule_mm": rng.uniform(1.0, 2.6),
         "necrosis": rng.beta(1.1, 5.0) * (0.8 if max(size) > 50 else 0.3),
         "necrosis_offset": rng.uniform(0, 1),

@@ -14,13 +14,13 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
     size = diameters(rng, 76, 0.52, 15, 190, limit_mm)
     variant = "epithelial" if rng.random() < 0.55 else "mixed"
     mixed = variant == "mixed"
-    strong = rng.random() < 0.45
+    strong = rng.random() < 0.35
     pvp = rng.uniform(0.28, 0.80)
-    parameters = contour(rng, (3, 9), (0.7, 3.5), (0.3, 2.5)) | {
+    parameters = contour(rng, (4, 10), (0.7, 3.5), (0.3, 2.5)) | {
         "unenhanced": rng.uniform(34, 60),
-        "ap": rng.uniform(0.24, 0.60) if strong else rng.uniform(0.10, 0.26),
+        "ap": rng.uniform(0.24, 0.46) if strong else rng.uniform(0.10, 0.26),
         "pvp": pvp,
-        "dp": pvp * rng.uniform(0.72, 1.15),
+        "dp": pvp * rng.uniform(0.80, 1.2),
         "nodules": int(np.clip(rng.normal(8 + max(size) / 9, 5), 4, 34)),
         "nodule_spread": rng.uniform(0.15, 0.5),
         "streak": rng.uniform(0.12, 0.42),
@@ -31,7 +31,7 @@ def draw_hb(rng: np.random.Generator, age_years: float, limit_mm: float) -> Lesi
         "necrosis_hu": rng.uniform(10, 36),
         "bleeding": float(rng.uniform(0.15, 0.8) if rng.random() < 0.3 else 0.0),
         "bleeding_hu": rng.uniform(54, 76),
-        "calcium": float(rng.uniform(0.004, 0.05) if rng.random() < (0.7 if mixed else 0.22) else 0.0),
+        "calcium": float(rng.uniform(0.004, 0.05) if rng.random() < (0.8 if mixed else 0.28) else 0.0),
         "chunk_mm": rng.uniform(6, 13) if mixed else rng.uniform(3.5, 7),
         "calcium_hu": rng.uniform(150, 650),
         "capsule": float(rng.uniform(0.3, 0.8) if rng.random() < 0.45 else 0.0),
