@@ -88,11 +88,13 @@ class Rooms:
 def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: Frame, contrast: Contrast) -> Rooms:
     """Paint the frame on an empty canvas and return the rooms inside it."""
     build, everywhere = frame.build, canvas.everywhere
-    depth = frame.depth(c)
-    fat_edge = depth + build.fat_mm * (1.0 + 0.25 * smooth_field(rng, canvas.z, canvas.y, canvas.x, 45.0))
+    coarse, axes = c.coarse(), canvas.coarse_axes
+    coarse_depth = frame.depth(coarse)
+    coarse_fat_edge = coarse_depth + build.fat_mm * (1.0 + 0.25 * smooth_field(rng, *axes, 45.0))
     # the abdominal wall is thick at the flanks and back and thin in front
-    flank = np.clip(0.75 + 0.5 * (c.y / (build.trunk_depth / 2)), 0.45, 1.3)
-    cavity = fat_edge + build.muscle_mm * flank
+    flank = np.clip(0.75 + 0.5 * (coarse.y / (build.trunk_depth / 2)), 0.45, 1.3)
+    depth, fat_edge = canvas.refine(coarse_depth), canvas.refine(coarse_fat_edge)
+    cavity = canvas.refine(coarse_fat_edge + build.muscle_mm * flank)
     skin_mm = 0.8 + 0.8 * build.scale
 
     canvas.paint_shape(everywhere, depth, contrast.hu(Perfusion(rng.normal(15, 15), blood_volume=0.03, interstitium=0.2)))
@@ -111,8 +113,8 @@ def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: 
     texture = mesentery + 16.0 * strands
     canvas.paint(everywhere, soft_step(cavity, canvas.pixel_mm), np.stack([texture + extra for extra in (0.0, 3.0, 6.0, 5.0)]))
 
-    diaphragm = frame.diaphragm(c) + 2.0 * smooth_field(rng, canvas.z, canvas.y, canvas.x, 30.0 + 25.0 * build.scale)
-    above = (diaphragm - c.z) * np.float32(0.75)  # the dome's slope makes vertical distance longer than true distance
+    diaphragm = frame.diaphragm(coarse) + 2.0 * smooth_field(rng, *axes, 30.0 + 25.0 * build.scale)
+    above = canvas.refine((diaphragm - coarse.z) * np.float32(0.75))  # the dome's slope makes vertical distance longer than true distance
     lung = np.maximum(cavity + 1.0, above)
     _paint_lungs(rng, canvas, lung, contrast)
     _paint_heart(rng, canvas, c, frame, contrast, lung)
@@ -128,7 +130,7 @@ def _paint_back(rng, canvas, c, frame, muscle_hu, fat_hu, fat_edge) -> None:
     for side in (-1, 1):
         centre = (0.0, frame.spine_centre_y + 0.30 * half_depth, side * 0.24 * half_width)
         radii = (1e4, 0.24 * half_depth, 0.21 * half_width)
-        shape = np.maximum(ellipsoid(c.z, c.y, c.x, centre, radii), fat_edge + 1.0)
+        shape = np.maximum(canvas.refine(ellipsoid(*c.coarse().at(...), centre, radii)), fat_edge + 1.0)
         canvas.paint_shape(canvas.everywhere, shape - 1.2, np.full(4, fat_hu))
         canvas.paint_shape(canvas.everywhere, shape, muscle_hu)
 
@@ -198,21 +200,27 @@ def _paint_spine(rng, canvas, c, frame, fat_edge) -> np.ndarray:
 def _paint_ribs(rng, canvas, c, frame, cavity) -> None:
     """Paint every rib at once: each is a tube in the wall that slants down from the spine, periodic in z."""
     build = frame.build
-    angle = np.arctan2(np.abs(c.x), c.y)  # 0 at the spine, pi in front
     radius = (1.3 + 2.2 * build.scale) * rng.uniform(0.9, 1.15)
-    drop = frame.rib_slope * build.trunk_width * 0.5 * (1.0 - np.cos(np.clip(angle, 0.0, 2.2)))
-    along = (c.z + drop) / frame.rib_spacing + frame.rib_phase
-    beside = (along - np.round(along)) * frame.rib_spacing
     depth = cavity - 0.45 * build.muscle_mm
+    wall = np.nonzero(np.abs(depth) < radius + canvas.pixel_mm)
+    z, y, x, depth = c.z[wall], c.y[wall], c.x[wall], depth[wall]
+    angle = np.arctan2(np.abs(x), y)  # 0 at the spine, pi in front
+    drop = frame.rib_slope * build.trunk_width * 0.5 * (1.0 - np.cos(np.clip(angle, 0.0, 2.2)))
+    along = (z + drop) / frame.rib_spacing + frame.rib_phase
+    beside = (along - np.round(along)) * frame.rib_spacing
     shape = np.sqrt(depth**2 + (0.62 * beside) ** 2) - radius
     # below the costal margin the front of the wall has no ribs; near the front they are cartilage
-    end = 2.25 - np.clip((frame.costal_margin_z - c.z) / build.liver_length, -0.2, 1.2) * 1.15
+    end = 2.25 - np.clip((frame.costal_margin_z - z) / build.liver_length, -0.2, 1.2) * 1.15
     shape = np.maximum(shape, (angle - end) * 0.4 * build.trunk_depth)
     shape = np.maximum(shape, (0.30 - angle) * 0.4 * build.trunk_depth)
     bony = angle < end - 0.42
-    hard, soft = 330.0 + 60.0 * frame.bone, 105.0
-    canvas.paint_shape(canvas.everywhere, shape, np.broadcast_to(np.where(bony, hard, soft), (4, *shape.shape)))
-    canvas.paint(canvas.everywhere, soft_step(shape + 0.5 * radius + 0.5, canvas.pixel_mm) * bony, np.full(4, 190.0 + 30.0 * frame.bone))
+    cortex, marrow, cartilage = 330.0 + 60.0 * frame.bone, 190.0 + 30.0 * frame.bone, 105.0
+    core = soft_step(shape + 0.5 * radius + 0.5, canvas.pixel_mm)
+    hu = np.where(bony, cortex + core * (marrow - cortex), cartilage)
+    occupancy = soft_step(shape, canvas.pixel_mm)
+    for phase in range(4):
+        world = canvas.hu[phase]
+        world[wall] += occupancy * (hu - world[wall])
 
 
 def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, muscle_hu: np.ndarray) -> None:
@@ -222,6 +230,6 @@ def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, musc
     for side in (-1, 1):
         start = np.array([top, frame.spine_centre_y, side * 0.55 * build.vertebra_width])
         end = np.array([top - 160.0 * build.scale, frame.spine_centre_y - 8 * build.scale, side * 1.15 * build.vertebra_width])
-        shape = capsule(c.z, c.y, c.x, start, end, 0.12 * build.vertebra_width, 0.62 * build.vertebra_width)
+        shape = canvas.refine(capsule(*c.coarse().at(...), start, end, 0.12 * build.vertebra_width, 0.62 * build.vertebra_width))
         shape = np.maximum(np.maximum(shape, rooms.cavity), 0.5 - rooms.spine)
         canvas.paint_shape(canvas.everywhere, shape, muscle_hu)

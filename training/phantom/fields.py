@@ -56,6 +56,17 @@ def expand(coefficients: np.ndarray, mz: np.ndarray, my: np.ndarray, mx: np.ndar
     return np.tensordot(mz, by_y, axes=(1, 0))  # (nz, ny, nx)
 
 
+def linear_matrix(points: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Return the weights (len(points), len(nodes)) of linear interpolation between ascending nodes, extended beyond both ends."""
+    low = np.clip(np.searchsorted(nodes, points, side="right") - 1, 0, len(nodes) - 2)
+    part = (points - nodes[low]) / (nodes[low + 1] - nodes[low])
+    matrix = np.zeros((len(points), len(nodes)), np.float32)
+    rows = np.arange(len(points))
+    matrix[rows, low] = 1.0 - part
+    matrix[rows, low + 1] = part
+    return matrix
+
+
 def soft_step(signed_mm: np.ndarray, width_mm: float) -> np.ndarray:
     """Return the occupancy 0..1 of a shape from its signed distance (mm, negative inside): linear over `width_mm` around the edge."""
     return np.clip(0.5 - signed_mm * np.float32(1.0 / width_mm), 0.0, 1.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .body import Frame, Rooms
-from .canvas import Canvas, Coordinates, capsule, ellipsoid, random_rotation
+from .canvas import COARSE, Canvas, Coordinates, capsule, ellipsoid, random_rotation
 from .fields import smooth_field, smooth_maximum, smooth_minimum, soft_step
 from .kinetics import Contrast, Perfusion
 
@@ -47,15 +47,19 @@ def liver_shape(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame:
     normal = np.array([rng.normal(-0.62, 0.07), rng.normal(0.47, 0.08), rng.normal(0.60, 0.06)])
     normal /= np.linalg.norm(normal)
     through = (-length * rng.uniform(0.30, 0.42), -0.02 * depth + rng.normal(0, 0.03 * depth), width * rng.normal(0.03, 0.04))
+    fine, c = c, c.coarse()
     visceral = normal[0] * (c.z - through[0]) + normal[1] * (c.y - through[1]) + normal[2] * (c.x - through[2])
-    relief = smooth_field(rng, canvas.z, canvas.y, canvas.x, 24.0 + 30.0 * build.scale)
+    relief = smooth_field(rng, *canvas.coarse_axes, 24.0 + 30.0 * build.scale)
     visceral = visceral + (3.0 + 9.0 * build.scale) * relief
     # the right lobe reaches down along the flank, the left one ends in a thin edge
     tip = -length * rng.uniform(0.95, 1.15) - c.z + 0.4 * (c.x + 0.33 * width) + (2.0 + 5.0 * build.scale) * relief
     left_end = c.x - width * rng.uniform(0.12, 0.33) + 0.25 * (c.y + 0.2 * depth)
-    shape = smooth_maximum(rooms.abdomen + 0.8, visceral, 9.0 * build.scale + 2.0)
+    every = tuple(slice(None, None, step) for step in COARSE)
+    shape = smooth_maximum(rooms.abdomen[every] + 0.8, visceral, 9.0 * build.scale + 2.0)
     shape = smooth_maximum(shape, 0.9 * tip, 14.0)
     shape = smooth_maximum(shape, left_end, 10.0)
+    shape = np.maximum(canvas.refine(shape), rooms.abdomen + 0.8)  # the wall is exact, the visceral side smooth
+    c = fine
     spine_margin = rooms.spine - (4.0 + 6.0 * build.scale)
     shape = np.maximum(shape, -spine_margin)
     # fissure of the ligamentum teres, where fat enters from below
