@@ -1,0 +1,153 @@
+"""make bench: how long `diagnose` takes and how much memory, beside a plain torch version of the same pipeline, in one run.
+
+Prints a table and writes build/bench/results.json. Every figure is wall time of a new process, from its start to its files on disk, and
+the largest resident memory of that process. This process imports nothing large, because a child's peak begins at its parent's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCH = ROOT / "build" / "bench"
+HERE = Path(__file__).resolve().parent
+EXAM = [f"--{phase.lower()}={BENCH / 'exam' / phase}.nrrd" for phase in ("PC", "AP", "PVP", "DP")]
+AIMS = {"cold_s": 5.0, "times_faster": 10.0, "memory_share": 0.25}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: wall seconds and peak resident memory in MB."""
+
+    seconds: float
+    peak_mb: float
+
+
+def measure(*command: str | Path) -> Run:
+    """Run a command to its end; stops the bench when it fails."""
+    log = BENCH / "log.txt"
+    start = time.perf_counter()
+    with log.open("w") as output:
+        process = subprocess.Popen([str(part) for part in command], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\nended with {process.returncode}:\n{log.read_text()[-3000:]}")
+    return Run(seconds, usage.ru_maxrss / 1000)
+
+
+def median(runs: list[Run]) -> Run:
+    return Run(statistics.median(run.seconds for run in runs), statistics.median(run.peak_mb for run in runs))
+
+
+def diagnose(runtime: Path, bundle: list[str], out: str, *arguments: str | Path) -> tuple[Run, dict]:
+    """Diagnose the bench's exam; returns the run and its result.json."""
+    folder = BENCH / out
+    shutil.rmtree(folder, ignore_errors=True)
+    run = measure(runtime, "diagnose", *EXAM, "-o", folder, *bundle, *arguments)
+    return run, json.loads((folder / "result.json").read_text())
+
+
+def rerun_warm(runtime: Path, bundle: list[str], roi: Path) -> float:
+    """Diagnose once in a worker, then again with a corrected ROI: seconds of the second request, models and aligned exam warm."""
+    from warm import rerun_seconds
+
+    return rerun_seconds([str(runtime), "worker"], EXAM, bundle, roi, BENCH / "warm")
+
+
+def corrected(roi: Path) -> Path:
+    """Write a copy of an ROI markup that is moved by 3 mm and a tenth smaller, as a radiologist would correct it."""
+    document = json.loads(roi.read_text())
+    markup = document["markups"][0]
+    markup["center"] = [value + 3 for value in markup["center"]]
+    markup["size"] = [value * 0.9 for value in markup["size"]]
+    path = BENCH / "corrected.mrk.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="cold runs of diagnose; the median counts (default 3)")
+    parser.add_argument("--bundle", type=Path, help="other weights than the shipped ones")
+    arguments = parser.parse_args()
+    BENCH.mkdir(parents=True, exist_ok=True)
+    runtime = ROOT / "build" / "runtime" / "bin" / "pediatric-liver-dx"
+    bundle = ["--bundle", str(arguments.bundle.resolve())] if arguments.bundle else []
+    if not (BENCH / "weights" / "detector.pt").exists():
+        print("making the exam (a phantom) and the torch weights", flush=True)
+        measure(sys.executable, HERE / "prepare.py", BENCH)
+
+    truth = sorted((BENCH / "exam").glob("truth_*.mrk.json"))
+    print("diagnose, cold", flush=True)
+    cold, result = zip(*(diagnose(runtime, bundle, "cold") for _ in range(arguments.repeats)), strict=True)
+    stages = {name: statistics.median(r["timings_s"][name] for r in result) for name in result[0]["timings_s"]}
+    found = sorted((BENCH / "cold").glob("roi_*.mrk.json"))
+    rois = found or truth
+    if not found:
+        print("this bundle's detector finds nothing in the exam: both pipelines are given the true ROIs", flush=True)
+        cold, result = zip(*(diagnose(runtime, bundle, "cold", *roi_arguments(rois)) for _ in range(arguments.repeats)), strict=True)
+    print("the plain pipeline, cold", flush=True)
+    plain = measure(sys.executable, HERE / "plain.py", BENCH / "exam", BENCH / "weights", BENCH / "plain", *rois)
+    plain_stages = json.loads((BENCH / "plain" / "result.json").read_text())["timings_s"]
+    print("rerun with a corrected ROI", flush=True)
+    roi = corrected(rois[0])
+    rerun, _ = diagnose(runtime, bundle, "rerun", "--roi", roi)
+    warm = rerun_warm(runtime, bundle, roi)
+
+    ours = median(list(cold))
+    results = {
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0)),
+                    "python": platform.python_version(), "load_before": os.getloadavg()[2]},
+        "exam": {"size": [256, 256, 64], "phases": 4, "lesions": len(rois), "rois": "detector" if found else "truth"},
+        "bundle": result[0]["bundle"],
+        "diagnose": {"cold_s": ours.seconds, "cold_runs_s": [run.seconds for run in cold], "peak_mb": ours.peak_mb, "stages_s": stages,
+                     "rerun_with_roi_cold_s": rerun.seconds, "rerun_with_roi_warm_s": warm},
+        "plain": {"weights": "random", "cold_s": plain.seconds, "peak_mb": plain.peak_mb, "stages_s": plain_stages},
+        "times_faster": plain.seconds / ours.seconds,
+        "memory_share": ours.peak_mb / plain.peak_mb,
+        "aims": AIMS,
+    }
+    (BENCH / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+
+
+def roi_arguments(rois: list[Path]) -> list[str | Path]:
+    return [part for roi in rois for part in ("--roi", roi)]
+
+
+def table(results: dict) -> str:
+    ours, plain = results["diagnose"], results["plain"]
+    lines = [
+        "",
+        f"Four phases of 256 x 256 x 64, lesions: {results['exam']['lesions']}, cores: {results['machine']['cores']}; wall time",
+        "",
+        f"{'':<34}{'diagnose':>12}{'plain torch':>14}",
+        f"{'start to files on disk, s':<34}{ours['cold_s']:>12.2f}{plain['cold_s']:>14.2f}",
+        f"{'peak memory, MB':<34}{ours['peak_mb']:>12.0f}{plain['peak_mb']:>14.0f}",
+        *(f"{'  ' + name:<34}{seconds:>12.2f}{'':>14}" for name, seconds in ours["stages_s"].items()),
+        *(f"{'  ' + name:<34}{'':>12}{seconds:>14.2f}" for name, seconds in plain["stages_s"].items()),
+        f"{'corrected ROI, new process, s':<34}{ours['rerun_with_roi_cold_s']:>12.2f}",
+        f"{'corrected ROI, warm worker, s':<34}{ours['rerun_with_roi_warm_s']:>12.2f}",
+        "",
+        f"{results['times_faster']:.1f} times faster (aim {AIMS['times_faster']:.0f}), {results['memory_share']:.2f} of the memory "
+        f"(aim {AIMS['memory_share']}), {ours['cold_s']:.1f} s cold (aim {AIMS['cold_s']:.0f})",
+        "diagnose also aligns the phases and writes scene and report; the plain pipeline does neither and runs at random weights.",
+        f"Written to {(BENCH / 'results.json').relative_to(ROOT)}",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
