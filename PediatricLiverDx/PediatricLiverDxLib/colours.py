@@ -21,7 +21,7 @@ PHASE_COLOURS = MappingProxyType({
 CAM_THRESHOLD = 0.35
 
 #: Opacity of the drawn part of a CAM.
-CAM_OPACITY = 0.5
+CAM_OPACITY = 0.55
 
 #: Dark violet over red and orange to light yellow: lightness rises with the value, so it also reads in grey.
 _CAM_STOPS = ((0.0, (38, 8, 84)), (0.25, (118, 20, 110)), (0.5, (204, 56, 76)), (0.75, (246, 138, 36)), (1.0, (252, 246, 164)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .vocabulary import CLASS_NAMES, PHASE_NAMES
+from .vocabulary import BENIGN, CLASS_NAMES, MALIGNANT, PHASE_NAMES
 
 if TYPE_CHECKING:
     from .diagnosis import LesionDiagnosis, PhaseShapley
@@ -18,6 +18,9 @@ GATE_TITLES = {
     "do not trust": "Do not trust this result: this exam is unlike what the networks were trained on",
 }
 
+
+_NOUNS = {"malignant": "malignancy", "benign": "a benign lesion"}
+_OPPOSITE_SIDES = {"malignant": "benign", "benign": "malignant"}
 
 #: What a result without lesions means.
 NO_LESION = "No lesion was found. That does not rule one out: small lesions, and kinds the networks were not trained on, can be missed."
@@ -50,6 +53,20 @@ def side_probability(lesion: LesionDiagnosis) -> float:
 def outcome(of: str) -> str:
     """Return what a probability is of, in words: "malignant" or a class's name."""
     return CLASS_NAMES.get(of, of)
+
+
+def noun(of: str) -> str:
+    """Return what a probability is of as a noun: "malignancy", "hepatoblastoma", "another malignant tumour"."""
+    name = outcome(of)
+    return _NOUNS.get(name, name).replace("other ", "another ")
+
+
+def opposite(of: str) -> str:
+    """Return what speaks against an outcome: the other side, or the other class of the same side."""
+    if of in _OPPOSITE_SIDES:
+        return _OPPOSITE_SIDES[of]
+    pair = MALIGNANT if of in MALIGNANT else BENIGN
+    return pair[1 - pair.index(of)]
 
 
 def lesion_name(lesion: LesionDiagnosis) -> str:
@@ -86,17 +103,18 @@ def verdict(lesion: LesionDiagnosis) -> str:
     return f"{sureness(side_probability(lesion)).capitalize()} {side_of(lesion)} ({chance}), {subtype}."
 
 
-def contribution(shapley: PhaseShapley, present: tuple[str, ...], toward: str, away: str) -> str:
-    """Return in one sentence which phase moved a probability most, up ("toward") or down ("away")."""
-    values = {phase: shapley.values[phase] for phase in present}
+def contribution(shapley: PhaseShapley) -> str:
+    """Return in one sentence which phase moved a probability most, and which way."""
+    values = shapley.values
     strongest = max(values, key=lambda phase: abs(values[phase]))
     if abs(values[strongest]) < 0.005:
-        return f"No phase moves the probability of {toward} by as much as half a percentage point."
+        return f"No phase moves the probability of {noun(shapley.of)} by as much as half a percentage point."
+    direction = noun(shapley.of if values[strongest] > 0 else opposite(shapley.of))
     if len(values) == 1:
-        return f"Only the {PHASE_NAMES[strongest]} phase was acquired; it speaks for {toward if values[strongest] > 0 else away}."
-    words = f"The {PHASE_NAMES[strongest]} phase speaks most strongly, for {toward if values[strongest] > 0 else away}"
+        return f"Only the {PHASE_NAMES[strongest]} phase was acquired; it speaks for {direction}."
+    words = f"The {PHASE_NAMES[strongest]} phase speaks most, for {direction}"
     against = [PHASE_NAMES[phase] for phase, value in values.items() if value * values[strongest] < 0 and abs(value) >= 0.02]
     if not against:
-        return f"{words}; no phase speaks clearly against it."
+        return f"{words}; no phase clearly speaks against it."
     listed = " and ".join([", ".join(against[:-1]), against[-1]] if len(against) > 1 else against)
     return f"{words}; the {listed} phase{'s speak' if len(against) > 1 else ' speaks'} against it."
