@@ -11,7 +11,7 @@ from PediatricLiverDxLib.vocabulary import ENTITY_CLASS, MALIGNANT
 
 from training.phantom import mimics
 from training.phantom.kinetics import Contrast
-from training.phantom.lesions import ENTITIES, draw_age, draw_entity_count, draw_plan, paint
+from training.phantom.lesions import ENTITIES, draw_age, draw_entity_count, draw_plan, draw_plans, paint
 
 USUAL = Contrast(
     times_s=(21.0, 58.0, 125.0),
@@ -178,6 +178,19 @@ def test_counts_follow_the_clinical_table():
     assert abs((counts == 1).mean() - 0.80) < 0.03
     assert abs((counts >= 10).mean() - 0.07) < 0.02
     assert np.mean([draw_entity_count(rng, "UESL", 7.0) for _ in range(300)]) < 1.3
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+def test_lesions_of_one_exam_are_kin_and_can_be_painted(entity):
+    rng = np.random.default_rng(7)
+    plans = next(p for p in (draw_plans(rng, entity, draw_age(rng, entity), 60.0) for _ in range(400)) if len(p) > 1)
+    assert [max(p.diameters_mm) for p in plans] == sorted((max(p.diameters_mm) for p in plans), reverse=True)
+    assert len({p["unenhanced" if "unenhanced" in p.parameters else "border_mm"] for p in plans}) == 1
+    for plan in plans:
+        hu, _ = paint(plan, rng, *box(plan.reach_mm), CENTRE, USUAL, LIVER)
+        assert np.isfinite(hu).all()
+    if entity == "IHH":
+        assert {plan.variant for plan in plans} == {"small"}
 
 
 def test_ages_follow_the_clinical_table():

@@ -6,6 +6,8 @@ its world. One file an entity or family; ages, sizes and looks follow the projec
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .fnh import draw_fnh, paint_fnh
@@ -17,11 +19,16 @@ from .plan import LesionPlan
 from .sarcoma import draw_uesl, paint_uesl
 from .tumour import Tumour
 
-__all__ = ["ENTITIES", "LesionPlan", "draw_age", "draw_entity_count", "draw_plan", "paint"]
+__all__ = ["ENTITIES", "LesionPlan", "draw_age", "draw_entity_count", "draw_plan", "draw_plans", "paint"]
 
 _DRAW = {"HH": draw_hh, "IHH": draw_ihh, "FNH": draw_fnh, "HMH": draw_hmh, "HB": draw_hb, "UESL": draw_uesl, "HCC": draw_hcc}
 _PAINT = {"HH": paint_hh, "IHH": paint_ihh, "FNH": paint_fnh, "HMH": paint_hmh, "HB": paint_hb, "UESL": paint_uesl, "HCC": paint_hcc}
 ENTITIES = tuple(_DRAW)
+#: parameters that lesions of one child do not share: shape, and what goes with size or chance
+_OWN = frozenset(
+    ("lobes", "warp", "shear", "roughness_mm", "exophytic", "nodules", "cells", "compartments")
+    + ("core", "calcium", "necrosis", "necrosis_offset")
+)
 
 
 def draw_age(rng: np.random.Generator, entity: str) -> float:
@@ -63,3 +70,23 @@ def paint(plan: LesionPlan, rng: np.random.Generator, z, y, x, centre_zyx, contr
     tumour = Tumour(plan, rng, z, y, x, centre_zyx, contrast, liver_hu)
     _PAINT[plan.entity](tumour)
     return tumour.hu, tumour.occupancy
+
+
+def draw_plans(rng: np.random.Generator, entity: str, age_years: float, max_diameter_mm: float) -> tuple[LesionPlan, ...]:
+    """Draw all lesions of one exam, the largest first. One child's lesions are kin: same parameters, other sizes and shapes.
+
+    Multifocal and diffuse IHH are small and even throughout (assumption).
+    """
+    count = draw_entity_count(rng, entity, age_years)
+    first = draw_plan(rng, entity, age_years, max_diameter_mm)
+    if entity == "IHH" and count > 1:
+        while first.variant != "small":
+            first = draw_plan(rng, entity, age_years, max_diameter_mm)
+    plans = [first]
+    for _ in range(count - 1):
+        other = draw_plan(rng, entity, age_years, max(rng.uniform(0.2, 0.95) * max(first.diameters_mm), 8.0))
+        kin = {**other.parameters, **{name: first[name] for name in first.parameters if name not in _OWN and name in other.parameters}}
+        # a flash-filling hemangioma beside a nodular one is usual; the other entities keep the first one's variant
+        variant = other.variant if entity == "HH" else first.variant
+        plans.append(replace(other, variant=variant, parameters=kin))
+    return tuple(sorted(plans, key=lambda plan: -max(plan.diameters_mm)))
