@@ -26,8 +26,7 @@ _PAINT = {"HH": paint_hh, "IHH": paint_ihh, "FNH": paint_fnh, "HMH": paint_hmh, 
 ENTITIES = tuple(_DRAW)
 #: parameters that lesions of one child do not share: shape, and what goes with size or chance
 _OWN = frozenset(
-    ("lobes", "warp", "shear", "roughness_mm", "exophytic", "nodules", "cells", "compartments")
-    + ("core", "calcium", "necrosis", "necrosis_offset")
+    "lobes warp shear roughness_mm exophytic nodules cells compartments core calcium necrosis necrosis_offset".split()
 )
 
 
