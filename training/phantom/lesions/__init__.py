@@ -25,9 +25,8 @@ _DRAW = {"HH": draw_hh, "IHH": draw_ihh, "FNH": draw_fnh, "HMH": draw_hmh, "HB":
 _PAINT = {"HH": paint_hh, "IHH": paint_ihh, "FNH": paint_fnh, "HMH": paint_hmh, "HB": paint_hb, "UESL": paint_uesl, "HCC": paint_hcc}
 ENTITIES = tuple(_DRAW)
 #: parameters that lesions of one child do not share: shape, and what goes with size or chance
-_OWN = frozenset(
-    "lobes warp shear roughness_mm exophytic nodules cells compartments core calcium necrosis necrosis_offset".split()
-)
+_SHAPE = ("lobes", "warp", "shear", "roughness_mm", "exophytic")
+_OWN = (*_SHAPE, "nodules", "cells", "compartments", "core", "calcium", "necrosis", "necrosis_offset")
 
 
 def draw_age(rng: np.random.Generator, entity: str) -> float:
