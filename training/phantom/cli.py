@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, InputError
 from tqdm import tqdm
-
-from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES
 
 from ..cohort import ExamRecord, write_exams_csv
 from .generate import PhantomExam, generate
@@ -24,16 +23,24 @@ ENTITY_SHARE = {"HH": 1.0, "IHH": 0.34, "FNH": 0.33, "HMH": 0.33, "HB": 1.0, "UE
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this step's options."""
     parser.description = __doc__
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder for exams.csv and one folder an exam")
-    parser.add_argument("--exams", type=int, required=True, help="number of exams, the same number for each of the four classes")
+    parser.add_argument("-o", "--output", type=Path, help="folder for exams.csv and one folder an exam")
+    parser.add_argument("--exams", type=int, default=200, help="number of exams, the same number for each of the four classes")
     parser.add_argument("--seed", type=int, required=True, help="cohorts of different seeds share no exam")
     parser.add_argument("--cohort", default="retrospective", help='written to the cohort column; "prospective" is the locked test set')
     parser.add_argument("--matrix", type=int, default=256, help="rows and columns of a slice (default 256)")
+    parser.add_argument("--board", type=Path, metavar="PNG", help="draw one exam of every entity as a picture instead of writing a cohort")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
 
 
 def run(args: argparse.Namespace) -> None:
     """Generate what is missing and write exams.csv; exams that are already there are kept."""
+    if args.board is not None:
+        from .board import draw_board  # matplotlib, which a cohort does not need
+
+        draw_board(args.board, args.seed * 1_000_000, args.matrix)
+        return
+    if args.output is None:
+        raise InputError("phantom needs a folder for the cohort; give it with -o FOLDER")
     args.output.mkdir(parents=True, exist_ok=True)
     tasks = [(args.output, args.seed, number, args.matrix) for number in range(args.exams)]
     with ProcessPoolExecutor(args.workers) as pool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
-
 from PediatricLiverDxLib.vocabulary import ENTITY_CLASS, PHASES
 
 from . import mimics
@@ -33,7 +32,7 @@ from .canvas import Canvas, Coordinates
 from .fields import smooth_field, soft_step
 from .growth import Build, draw_build
 from .kinetics import Contrast, Perfusion, draw_contrast
-from .lesions import LesionPlan, draw_age, draw_entity_count, draw_plan, paint
+from .lesions import LesionPlan, draw_age, draw_plans, paint
 from .mass import choose_centres, push_aside
 from .vessels import GreatVessels, draw_great_vessels, grow_tree, paint_great_vessels, paint_tree, tube_distance
 from .viscera import (
@@ -93,9 +92,7 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
     plans, centres = [], []
     if entity:
         largest = 0.70 * (min(build.trunk_width, 1.15 * build.trunk_depth) - 2.0 * frame.wall_mm)
-        plans = [draw_plan(rng, entity, age, max(largest, 15.0)) for _ in range(draw_entity_count(rng, entity, age))]
-        plans = [plans[0], *(p for p in plans[1:] if max(p.diameters_mm) < 0.5 * largest or len(plans) < 3)]
-        plans.sort(key=lambda plan: -max(plan.diameters_mm))
+        plans = draw_plans(rng, entity, age, max(largest, 15.0))
         undisturbed = liver_shape(np.random.default_rng(liver_seed), canvas, coordinates, frame, rooms)
         centres = choose_centres(rng, canvas, undisturbed, [plan.diameters_mm for plan in plans])
         plans = plans[: len(centres)]
@@ -121,7 +118,7 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
     fields = {phase: displacement(breathing[phase], *nodes, landmarks) for phase in PHASES}
     phases = _scan(rng, canvas, protocol, fields)
 
-    slices = slice_positions(protocol, canvas.z)
+    slices = slice_positions(protocol, canvas.z.astype(np.float64))
     labels, lesion_truth = _label(canvas, protocol, slices, occupancies, plans, centres)
     kept = _acquired_phases(rng)
     return PhantomExam(
@@ -246,7 +243,7 @@ def _paint_lesions(rng, canvas, c, rooms, vessels, plans: list[LesionPlan], cent
 
 
 def _scan(rng, canvas: Canvas, protocol: Protocol, fields: Mapping[str, Displacement]) -> dict[str, sitk.Image]:
-    slices = slice_positions(protocol, canvas.z)
+    slices = slice_positions(protocol, canvas.z.astype(np.float64))
     images = {}
     for number, phase in enumerate(PHASES):
         world = warp(canvas.hu[number], canvas.z, canvas.y, canvas.x, fields[phase])

@@ -129,7 +129,7 @@ def pixel_positions(protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
 
 def slice_positions(protocol: Protocol, z_fine: np.ndarray) -> np.ndarray:
     """Centres in mm of the slices that `acquire` returns for worlds sampled at z_fine (ascending), starting at z_fine[0]."""
-    n = int(np.floor((z_fine[-1] - z_fine[0]) / protocol.slice_spacing_mm + 1e-6)) + 1
+    n = int(np.floor((z_fine[-1] - z_fine[0]) / protocol.slice_spacing_mm + 1e-3)) + 1
     return z_fine[0] + np.arange(n) * protocol.slice_spacing_mm
 
 

@@ -111,7 +111,7 @@ def paint_spleen(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame
     grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
     shape = ellipsoid(*c.at(box), centre, radii, random_rotation(rng, 12)) + 2.5 * build.scale * smooth_field(rng, *grid, 18.0)
     shape = smooth_maximum(shape, rooms.abdomen[box] + 1.0, 4.0)
-    hu = contrast.hu(Perfusion(rng.normal(59, 4), blood_volume=0.14, interstitium=0.42, mean_transit_s=10))
+    hu = contrast.hu(Perfusion(rng.normal(59, 4), blood_volume=0.11, interstitium=0.44, mean_transit_s=11))
     stripes = smooth_field(rng, *grid, 5.0, (1.5, 1.0, 0.7))
     mottle = rng.uniform(5.0, 28.0)
     canvas.paint_shape(box, shape, np.stack([hu[p] + gain * stripes for p, gain in enumerate((0.5, mottle, 1.5, 1.0))]))

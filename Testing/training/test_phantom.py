@@ -1,0 +1,167 @@
+"""The phantoms agree with the clinical notes, repeat from their seed, and their truth is where the voxels are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from PediatricLiverDxLib.vocabulary import ENTITY_CLASS, PHASES
+from training.cohort import read_exams_csv
+from training.phantom.cli import entity_of, write_exam
+from training.phantom.fields import smooth_field
+from training.phantom.generate import generate
+from training.phantom.kinetics import Perfusion, draw_contrast
+from training.phantom.vessels import grow_tree
+from training.phantom.viscera import draw_liver_tissue
+
+MATRIX, SPACING = 96, 5.0
+
+
+def _small(seed: int, entity: str | None):
+    return generate(seed, entity, matrix=MATRIX, slice_spacing_mm=SPACING)
+
+
+@pytest.fixture(scope="module")
+def exams():
+    """One small exam of every entity and one without a lesion."""
+    return {entity: _small(40 + number, entity) for number, entity in enumerate([*ENTITY_CLASS, None])}
+
+
+def test_smooth_field_has_zero_mean_and_unit_deviation():
+    axis = np.arange(0.0, 200.0, 4.0)
+    values = np.stack([smooth_field(np.random.default_rng(seed), axis, axis, axis, 12.0) for seed in range(12)])
+    assert abs(values.mean()) < 0.05
+    assert values.std() == pytest.approx(1.0, abs=0.05)
+
+
+#: Medians over many children must lie in these ranges (clinical notes; the assumed ranges are assumptions there, too).
+ORGAN_HU = {
+    "aorta": ((38, 48), (250, 350), (135, 170), (110, 130)),
+    "portal vein": ((38, 48), (60, 110), (150, 190), (110, 130)),
+    "spleen": ((57, 65), (110, 160), (115, 132), (95, 110)),
+    "kidney cortex": ((41, 49), (150, 200), (160, 190), (140, 170)),
+    "liver": ((61, 79), (72, 95), (100, 125), (88, 105)),
+}
+
+
+def test_organ_enhancement_agrees_with_the_clinical_notes():
+    rng = np.random.default_rng(0)
+    measured = {name: [] for name in ORGAN_HU}
+    for _ in range(250):
+        contrast = draw_contrast(rng, rng.uniform(0.1, 16.0))
+        measured["aorta"].append(contrast.artery())
+        measured["portal vein"].append(contrast.portal())
+        measured["spleen"].append(contrast.hu(Perfusion(59, blood_volume=0.11, interstitium=0.44, mean_transit_s=11)))
+        measured["kidney cortex"].append(contrast.hu(Perfusion(43, blood_volume=0.26, interstitium=1.0, mean_transit_s=36)))
+        measured["liver"].append(draw_liver_tissue(rng, contrast).hu)
+    for organ, ranges in ORGAN_HU.items():
+        median = np.median(measured[organ], axis=0)
+        for phase, value, (low, high) in zip(PHASES, median, ranges, strict=True):
+            assert low <= value <= high, f"{organ} in {phase}: {value:.0f} HU, expected {low} to {high}"
+
+
+def test_liver_voxels_show_the_liver_that_was_drawn():
+    """Portal venous HU measured in the image, in the truth's liver without lesions, in the range of children's livers."""
+    values = []
+    for seed in range(6):
+        exam = _small(300 + seed, None)
+        hu = sitk.GetArrayFromImage(exam.phases["PVP"])
+        values.append(np.median(hu[sitk.GetArrayFromImage(exam.liver) > 0]))
+    assert 85 <= np.median(values) <= 140
+
+
+def test_same_seed_gives_the_same_voxels():
+    first, second = _small(7, "HB"), _small(7, "HB")
+    assert first.truth == second.truth
+    for phase, image in first.phases.items():
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(second.phases[phase]))
+
+
+def test_different_seeds_give_different_children():
+    first, second = _small(7, "HB"), _small(8, "HB")
+    assert first.truth["build"] != second.truth["build"]
+
+
+@pytest.mark.parametrize("entity", ENTITY_CLASS)
+def test_truth_box_encloses_exactly_the_lesion_voxels(exams, entity):
+    exam = exams[entity]
+    labels = sitk.GetArrayFromImage(exam.lesions)
+    assert exam.truth["lesions"], "a lesion was asked for"
+    for lesion in exam.truth["lesions"]:
+        found = np.argwhere(labels == lesion["label"])
+        if len(found) == 0:  # hidden wholly below a later lesion
+            continue
+        x0, y0, z0, x1, y1, z1 = lesion["box_index"]
+        assert (found.min(0) >= (z0, y0, x0)).all() and (found.max(0) < (z1, y1, x1)).all()
+
+
+def test_no_lesion_was_asked_for_none_is_there(exams):
+    assert not sitk.GetArrayFromImage(exams[None].lesions).any()
+    assert exams[None].truth["class"] is None
+
+
+@pytest.mark.parametrize("entity", ENTITY_CLASS)
+def test_lesions_lie_inside_the_body(exams, entity):
+    exam = exams[entity]
+    hu = sitk.GetArrayFromImage(exam.phases["PVP"])
+    inside = hu[sitk.GetArrayFromImage(exam.lesions) > 0]
+    assert np.mean(inside < -200) < 0.02
+
+
+def test_pvp_carries_the_truth_and_other_phases_are_on_their_own_positions(exams):
+    for exam in exams.values():
+        assert exam.phases["PVP"].GetSize() == exam.lesions.GetSize() == exam.liver.GetSize()
+        assert set(exam.displacements) == set(exam.phases) - {"PVP"}
+        for phase, image in exam.phases.items():
+            assert image.GetPixelID() == sitk.sitkInt16, phase
+
+
+def test_displacement_is_written_in_lps_and_moves_the_liver_most_along_z(exams):
+    """The field's z component equals the drawn breathing near the dome, in front of the spine, within its random part."""
+    exam = next(e for e in exams.values() if "AP" in e.displacements)
+    field = sitk.GetArrayFromImage(exam.displacements["AP"])
+    drawn = exam.truth["breathing"]["AP"]
+    assert field.shape[-1] == 3
+    assert np.abs(field[..., 2]).max() <= abs(drawn["liver_shift_mm"]) + abs(drawn["bulk_shift_mm"][0]) + 2.5 * drawn["deformation_mm"] + 0.5
+
+
+def test_murray_law_holds_at_every_junction():
+    rng = np.random.default_rng(3)
+    tree = grow_tree(rng, np.zeros(3), rng.normal(0, 30, (40, 3)), 5.0)
+    for node in range(len(tree.points)):
+        children = np.flatnonzero(tree.parents == node)
+        is_leaf_too = node > 0 and len(children) > 0 and node % 2 == 0  # a target that others continue from carries its own load
+        if len(children):
+            assert np.sum(tree.radii[children] ** 3) <= tree.radii[node] ** 3 * (1 + 1e-9)
+            if not is_leaf_too and node > 0:
+                assert np.sum(tree.radii[children] ** 3) == pytest.approx(tree.radii[node] ** 3)
+
+
+def test_a_cohort_has_every_class_equally_often():
+    classes = [ENTITY_CLASS[entity_of(5, number)] for number in range(40)]
+    assert {name: classes.count(name) for name in set(classes)} == dict.fromkeys(("HH", "OBHT", "HB", "OMHT"), 10)
+
+
+def test_the_command_writes_a_cohort_that_training_reads(tmp_path):
+    from training.__main__ import main
+
+    assert main(["phantom", "-o", str(tmp_path), "--exams", "2", "--seed", "77", "--matrix", "64", "--workers", "2"]) == 0
+    records = read_exams_csv(tmp_path / "exams.csv")
+    assert [record.class_name for record in records] == ["HH", "OBHT"]
+    for record in records:
+        truth = json.loads((record.lesions.parent / "truth.json").read_text())
+        assert truth["class"] == record.class_name
+        reference = sitk.ReadImage(str(record.phases["PVP"]))
+        assert sitk.ReadImage(str(record.lesions)).GetSize() == reference.GetSize()
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nrrd")}
+    assert main(["phantom", "-o", str(tmp_path), "--exams", "2", "--seed", "77", "--matrix", "64"]) == 0
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nrrd")}, "what is there is kept"
+
+
+def test_an_interrupted_exam_is_generated_again(tmp_path, exams):
+    write_exam(exams["HB"], tmp_path)
+    assert (tmp_path / "truth.json").exists()
+    assert not list(tmp_path.glob("*.part"))
