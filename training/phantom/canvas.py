@@ -13,7 +13,7 @@ from .fields import expand, linear_matrix, soft_step
 
 Box = tuple[slice, slice, slice]
 
-#: Every how many samples (z, y, x) large smooth shapes are evaluated; a distance is nearly linear in between (0.03 mm for a radius of 100 mm).
+#: Every how many samples (z, y, x) large smooth shapes are evaluated; between them a distance is linear to 0.03 mm (radius 100 mm).
 COARSE = (2, 4, 4)
 
 

@@ -48,7 +48,7 @@ def push_aside(
     spine: np.ndarray,
     lesions: list[tuple[tuple[float, float, float], tuple[float, float, float]]],
 ) -> Coordinates:
-    """Return the anatomical coordinates of the viscera around lesions [(centre, diameters)] (z, y, x) mm: the frame's, drawn towards each."""
+    """Return the viscera's anatomical coordinates: the frame's, drawn towards each lesion [(centre, diameters)], (z, y, x) mm."""
     z, y, x = frame.z.copy(), frame.y.copy(), frame.x.copy()
     yielding = np.clip((spine - 2.0) / 25.0, 0.0, 1.0)
     for centre, size in lesions:

@@ -50,6 +50,7 @@ def organ_samples(seed: int) -> dict[str, dict[str, np.ndarray]]:
             changed = (canvas.hu != before).any(axis=0)
             for other in painted.values():
                 other &= ~changed
+            changed &= canvas.hu[0] > 15.0  # neither the fat nor the urine that is painted along with a kidney
             painted[organ] = painted.get(organ, False) | changed
             canvases.append(canvas)
             return result

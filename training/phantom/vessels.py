@@ -7,6 +7,7 @@ share of the way back to the root); calibres follow Murray's law, so that the cu
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -89,7 +90,8 @@ def draw_great_vessels(rng: np.random.Generator, frame: Frame, top: float, botto
     cava_radius = aorta_radius * rng.uniform(1.0, 1.45)
     front = frame.spine_front_y
     aorta = np.array([
-        [z, front - aorta_radius - rng.uniform(0.5, 2.5), build.vertebra_width * rng.uniform(0.18, 0.34)] for z in np.linspace(bottom, top, 6)
+        [z, front - aorta_radius - rng.uniform(0.5, 2.5), build.vertebra_width * rng.uniform(0.18, 0.34)]
+        for z in np.linspace(bottom, top, 6)
     ])
     entry = front - cava_radius - 0.03 * width
     cava = np.array([
@@ -110,7 +112,7 @@ def draw_great_vessels(rng: np.random.Generator, frame: Frame, top: float, botto
 
 def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, hu: np.ndarray, flatten: float = 1.0) -> None:
     """Paint a tube along a centre line (n, 3). flatten > 1 makes it wider than deep."""
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         reach = 0.5 * np.abs(end - start) + radius * flatten + 1.0
         box = c.box(tuple(0.5 * (start + end)), tuple(reach))
         if box is None:
@@ -122,7 +124,7 @@ def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, 
 
 def tube_distance(place: tuple[np.ndarray, np.ndarray, np.ndarray], line: np.ndarray, radius: float) -> np.ndarray:
     """Return the signed distance (mm) at `place` (z, y, x) to a tube along a centre line (n, 3)."""
-    distances = [capsule(*place, start, end, radius, radius) for start, end in zip(line[:-1], line[1:], strict=True)]
+    distances = [capsule(*place, start, end, radius, radius) for start, end in pairwise(line)]
     return np.minimum.reduce(distances)
 
 

@@ -7,6 +7,7 @@ bent visceral surface that runs from the left front to the right back. Positions
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def paint_pancreas(rng: np.random.Generator, canvas: Canvas, c: Coordinates, fra
         [z0 + 0.14 * build.liver_length, front + 0.08 * build.trunk_depth, 0.24 * build.trunk_width],
     ]) + rng.normal(0, 2, (4, 3))
     radius = (3.0 + 6.0 * build.scale) * rng.uniform(0.8, 1.15)
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in pairwise(points):
         box = c.box(tuple(0.5 * (start + end)), tuple(0.5 * np.abs(end - start) + radius + 3))
         if box is not None:
             grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
