@@ -156,7 +156,7 @@ def _lesion(lesion: LesionDiagnosis, diagnosis: Diagnosis, aligned: AlignedExam,
 <p class="soft small">Whole slices through the lesion. Yellow: its box. The patient's right is on the left.</p>
 {pictures.grid(lesion)}</div>
 <h3>What the networks saw, and where they looked</h3>
-<div class="picture">
+<div class="picture crops">
 <p class="soft small">Everything outside the box is hidden from the networks. The colours show which parts of the box spoke most for
 {escape(wording.noun(wording.side_of(lesion)))} (Grad-CAM, all networks together); they do not outline the tumour.</p>
 <input class="toggle" type="checkbox" id="{toggle}" checked><label class="switch" for="{toggle}">Show where they looked</label>
