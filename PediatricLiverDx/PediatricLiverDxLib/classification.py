@@ -41,7 +41,7 @@ class CoalitionOutputs:
 
 
 def coalition_composites(composites: np.ndarray, present: tuple[bool, ...]) -> np.ndarray:
-    """Return composites (slice, phase, row, column) under every coalition, (coalition * slice, phase, row, column), slice running fastest."""
+    """Return composites (slice, phase, row, column) under every coalition, (coalition * slice, phase, row, column), slice fastest."""
     players = [p for p in range(len(PHASES)) if present[p]]
     out = np.zeros((2 ** len(players), *composites.shape), np.float32)
     for coalition in range(len(out)):

@@ -163,25 +163,34 @@ class DetectorTransform:
         return (np.asarray(boxes_xyxy, float) - np.tile(self.start_xy, 2)) / np.tile(self.step_xy, 2)
 
 
-def body_mask(aligned: AlignedExam) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Find the body on a coarse grid: (mask (slice, row, column) bool, stride (slice, row, column) from the full grid to it).
+def body_mask(hu: np.ndarray, spacing_xyz: Sequence[float]) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Find the body in (slice, row, column) HU on a coarse grid: (mask (slice, row, column) bool, stride of that grid in voxels).
 
-    The body is the largest connected part of the reference phase above BODY_HU after an in-plane opening that drops couch and sheets.
-    Without any such part everything counts as body.
+    The body is the largest connected part above BODY_HU after an in-plane opening that drops couch and sheets. Without any such
+    part everything counts as body.
     """
-    hu = aligned.hu[PHASES.index(aligned.reference)]
-    stride = tuple(max(1, round(BODY_GRID_MM / s)) for s in reversed(aligned.grid.spacing_xyz))
+    stride = tuple(max(1, round(BODY_GRID_MM / s)) for s in reversed(spacing_xyz))
     coarse = hu[tuple(slice(s // 2, None, s) for s in stride)]
-    image = sitk.GetImageFromArray((coarse > BODY_HU).astype(np.uint8))
-    opened = sitk.BinaryMorphologicalOpening(image, (2, 2, 0), sitk.sitkBall)
-    labels = sitk.GetArrayViewFromImage(sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True))
-    mask = labels == 1
+    if not coarse.size:  # thinner than the coarse grid
+        stride = tuple(min(s, n) for s, n in zip(stride, hu.shape, strict=True))
+        coarse = hu[:: stride[0], :: stride[1], :: stride[2]]
+    opened = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((coarse > BODY_HU).astype(np.uint8)), (2, 2, 0), sitk.sitkBall)
+    largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
+    mask = sitk.GetArrayFromImage(largest).astype(bool)
     return (mask if mask.any() else np.ones(coarse.shape, bool)), stride
+
+
+def body_centre_ras(aligned: AlignedExam) -> np.ndarray:
+    """Return the centre of the body's bounding box in RAS mm, (3,)."""
+    mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
+    found = [np.flatnonzero(mask.any(others)) for others in ((0, 1), (0, 2), (1, 2))]
+    middle = [(axis[0] + axis[-1] + 1) / 2 * step - 0.5 for axis, step in zip(found, reversed(stride), strict=True)]
+    return aligned.grid.index_to_ras(np.array([middle]))[0]
 
 
 def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> DetectorTransform:
     """Return the square in mm around the body, over all slices, that the detector sees as size x size pixels."""
-    mask, stride = body_mask(aligned)
+    mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
     spacing = aligned.grid.spacing_xyz
     centre, extent_mm = [], []
     for axis, (others, step) in enumerate((((0, 1), stride[2]), ((0, 2), stride[1]))):

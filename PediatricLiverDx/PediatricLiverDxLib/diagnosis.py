@@ -1,24 +1,31 @@
-"""The Diagnosis: what is known of an exam at the end, and its form as result.json."""
+"""An aligned exam and the networks come in, a Diagnosis goes out: what is known of the exam at the end, with its form as result.json."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
-from .vocabulary import PHASES
+from .attribution import CamVolume, PhaseShapley, cam_volume, lesion_cam, lesion_shapley
+from .classification import class_probabilities, classify, decide, malignant_probability
+from .composites import composite_slices_of, composites
+from .gate import Gate, judge, lesion_embedding
+from .rois import Roi, sorted_by_size
+from .vocabulary import PHASES, InputError
 
 if TYPE_CHECKING:
-    from .alignment import PhaseAlignment
-    from .attribution import CamVolume, PhaseShapley
-    from .bundle import BundleInfo
-    from .gate import Gate
-    from .rois import Roi
+    from .alignment import AlignedExam, PhaseAlignment
+    from .bundle import BundleInfo, Networks
+    from .exam import Exam
 
-#: Raised when a key of result.json changes its meaning or goes.
+#: Told the stage ("align", "detect", "classify", "gate", "write"), the part of it that is done (0 to 1), and a text for the user.
+Progress = Callable[[str, float, str], None]
+
+#: Goes up when a key of result.json changes its meaning or goes.
 SCHEMA_VERSION = "1.0"
 
 
@@ -159,6 +166,118 @@ class Diagnosis:
             "lesions": [lesion.to_dict() for lesion in self.lesions],
             "timings_s": {stage: round(float(seconds), 4) for stage, seconds in self.timings_s.items()},
         }
+
+
+def diagnose(
+    exam: Exam,
+    aligned: AlignedExam,
+    networks: Networks,
+    *,
+    rois: Sequence[Roi] | None = None,
+    progress: Progress | None = None,
+    timings_s: Mapping[str, float] | None = None,
+) -> Diagnosis:
+    """Find the lesions of an aligned exam, classify each, and say why and how far it can be trusted.
+
+    rois: boxes to use instead of the detector's; an empty sequence means that there is no lesion. A box over the volume's edge is cut,
+    one outside is left out, both with a warning.
+    progress: what it raises ends the diagnosis, which is how to cancel. timings_s: seconds of earlier stages, to be kept in the result.
+
+    Raises InputError when every given box lies outside the volume.
+    """
+    tell = progress or (lambda stage, fraction, text: None)
+    timings, started = dict(timings_s or {}), time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        timings[stage], started = now - started, now
+
+    warnings = [*exam.warnings, *aligned.warnings]
+    cut: set[str] = set()
+    if rois is None:
+        tell("detect", 0.0, "Looking for lesions")
+        found = networks.detector.find(aligned, lambda part: tell("detect", part, "Looking for lesions"))
+        lap("detect")
+    else:
+        found, cut, notes = _inside(rois, aligned)
+        warnings += notes
+
+    lesions, embeddings = [], []
+    for n, roi in enumerate(found):
+        text = f"Classifying lesion {n + 1} of {len(found)}"
+        lesion, embedding = _diagnose_lesion(
+            aligned, roi, networks, lambda part, n=n, text=text: tell("classify", (n + part) / len(found), text)
+        )
+        lesions.append(lesion)
+        embeddings.append(embedding)
+    lap("classify")
+    tell("gate", 0.0, "Comparing with what the bundle was trained on")
+    gate = judge(networks.bundle, exam, aligned, lesions, embeddings, cut)
+    lap("gate")
+    summary = ExamSummary(
+        phases={phase: _phase_summary(exam, aligned, phase) for phase in PHASES},
+        reference=aligned.reference,
+        spacing_mm=tuple(aligned.grid.spacing_xyz),
+        size=tuple(aligned.grid.size_xyz),
+    )
+    return Diagnosis(networks.bundle.info, summary, tuple(dict.fromkeys(warnings)), gate, tuple(lesions), timings)
+
+
+def _inside(rois: Sequence[Roi], aligned: AlignedExam) -> tuple[list[Roi], set[str], list[str]]:
+    """Return the given Rois cut to the volume and renamed by size, the new names of those that lost a part, and the warnings."""
+    kept: list[tuple[Roi, str | None]] = []
+    refusals = []
+    for roi in rois:
+        try:
+            kept.append(roi.clamp_to(aligned.grid))
+        except InputError as error:
+            refusals.append(str(error))
+    if refusals and not kept:
+        raise InputError(refusals[0])
+    kept.sort(key=lambda pair: -pair[0].volume_mm3)
+    renamed = sorted_by_size([roi for roi, _ in kept])
+    cut = {roi.id for roi, (_, note) in zip(renamed, kept, strict=True) if note}
+    notes = [note for _, note in kept if note]
+    return renamed, cut, [*notes, *(f"Left out: {refusal[0].lower()}{refusal[1:]}" for refusal in refusals)]
+
+
+def _diagnose_lesion(
+    aligned: AlignedExam, roi: Roi, networks: Networks, progress: Callable[[float], None]
+) -> tuple[LesionDiagnosis, np.ndarray]:
+    size = networks.composite_size
+    images = composites(aligned, roi, size)
+    outputs = classify(networks, images, aligned.present, progress)
+    logits = outputs.ensemble[-1]
+    malignant, probabilities = malignant_probability(logits), class_probabilities(logits)
+    decision = decide(probabilities, malignant)
+    backbones = {
+        backbone: {"malignant_probability": malignant_probability(own[-1]), **class_probabilities(own[-1])}
+        for backbone, own in zip(outputs.backbones, outputs.logits, strict=True)
+    }
+    cam_slices = lesion_cam(outputs, networks.weights, malignant >= 0.5, size)
+    lesion = LesionDiagnosis(
+        id=roi.id,
+        roi=roi,
+        detection_score=roi.score,
+        malignant_probability=malignant,
+        class_probabilities=probabilities,
+        decision=decision,
+        backbones=backbones,
+        phase_shapley=lesion_shapley(outputs, decision),
+        slices=composite_slices_of(roi.index_box(aligned.grid), aligned.grid.size_xyz[2]),
+        cam=cam_volume(cam_slices, roi, aligned.grid),
+        composites=images,
+        cam_slices=cam_slices,
+    )
+    return lesion, lesion_embedding(outputs)
+
+
+def _phase_summary(exam: Exam, aligned: AlignedExam, phase: str) -> PhaseSummary:
+    volume = exam.phases.get(phase)
+    if volume is None:
+        return PhaseSummary(present=False)
+    return PhaseSummary(True, volume.source, volume.recognised, aligned.alignment.get(phase))
 
 
 def _number(value: float) -> float:

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-VERDICTS = ("trust", "look", "do not trust")
+import numpy as np
+
+from .exam_features import FEATURES, exam_features
+from .vocabulary import PHASE_NAMES, PHASES
+
+if TYPE_CHECKING:
+    from .alignment import AlignedExam
+    from .bundle import Bundle
+    from .classification import CoalitionOutputs
+    from .diagnosis import LesionDiagnosis
+    from .exam import Exam
+
+TRUST, LOOK, DO_NOT_TRUST = VERDICTS = ("trust", "look", "do not trust")
+
+#: Backbone whose pooled features place a lesion; the bundle's first one where it has none of this name.
+EMBEDDING_BACKBONE = "resnet18"
+#: Principal components kept of a lesion's embedding.
+COMPONENTS = 16
+#: Part of the covariance's own diagonal that is mixed into it, so that a few hundred exams are enough.
+SHRINKAGE = 0.2
+#: "do not trust" begins at this multiple of the distance that one training exam in 200 exceeds, "look" where one in 20 does.
+FAR = 1.5
+#: A probability of malignant between these is open.
+OPEN = (0.3, 0.7)
+#: Backbones that differ by more than this in the probability of malignant disagree.
+DISAGREEMENT = 0.35
+#: A phase that fits the reference less than this after alignment may lie elsewhere (similarity of alignment.py).
+POOR_FIT = 0.5
+#: A detector's lesion below this score is doubtful.
+DOUBTFUL = 0.5
 
 
 @dataclass(frozen=True)
@@ -13,3 +44,170 @@ class Gate:
 
     verdict: str
     reasons: tuple[str, ...] = ()
+
+
+def lesion_embedding(outputs: CoalitionOutputs) -> np.ndarray:
+    """Return a lesion's embedding, (channel,): mean of the last feature map over its slices, rows and columns."""
+    backbone = EMBEDDING_BACKBONE if EMBEDDING_BACKBONE in outputs.feature_maps else outputs.backbones[0]
+    return outputs.feature_maps[backbone].mean((0, 2, 3)).astype(float)
+
+
+def judge(
+    bundle: Bundle,
+    exam: Exam,
+    aligned: AlignedExam,
+    lesions: Sequence[LesionDiagnosis],
+    embeddings: Sequence[np.ndarray],
+    cut: set[str] = frozenset(),
+) -> Gate:
+    """Weigh everything that speaks against trusting a diagnosis; the gravest finding is the verdict.
+
+    embeddings: of the lesions, in their order (lesion_embedding). cut: ids of lesions whose box stood over the volume's edge.
+    """
+    findings = [
+        *_exam_findings(bundle, exam),
+        *_phase_findings(aligned),
+        *((LOOK, f"The box of {name} stands over the edge of the volume, so a part of the lesion may be missing.") for name in sorted(cut)),
+    ]
+    for lesion, embedding in zip(lesions, embeddings, strict=True):
+        findings += _lesion_findings(bundle, lesion, embedding)
+    if not lesions:
+        findings.append((LOOK, "No lesion was found, which does not mean that there is none."))
+    verdict = max((finding[0] for finding in findings), key=VERDICTS.index, default=TRUST)
+    findings.sort(key=lambda finding: -VERDICTS.index(finding[0]))
+    return Gate(verdict, tuple(dict.fromkeys(text for _, text in findings)))
+
+
+def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
+    gate = bundle.document["gate"]
+    found = []
+    for phase, vector in exam_features(exam).items():
+        statistics = gate["phases"].get(phase)
+        if statistics is None:
+            found.append((DO_NOT_TRUST, f"The bundle was not trained with a {PHASE_NAMES[phase]} phase."))
+            continue
+        mean, precision = np.array(statistics["mean"]), np.array(statistics["precision"])
+        distance = _distance(vector, mean, precision)
+        verdict = _verdict(distance, statistics)
+        if verdict != TRUST:
+            words = " and ".join(_strangest(vector, mean, np.array(statistics["sd"])))
+            times = distance / statistics["usual"]
+            found.append((
+                verdict,
+                f"The {PHASE_NAMES[phase]} phase is unlike the exams that the bundle was trained on "
+                f"({times:.1f} times as far from them as they are from each other), most of all in {words}.",
+            ))
+    return found
+
+
+def _phase_findings(aligned: AlignedExam) -> list[tuple[str, str]]:
+    missing = [PHASE_NAMES[phase] for phase, there in zip(PHASES, aligned.present, strict=True) if not there]
+    found = []
+    if len(missing) == len(PHASES) - 1:
+        found.append((LOOK, f"Only one phase was given ({PHASE_NAMES[aligned.reference]}): how a lesion takes up contrast cannot be seen."))
+    elif missing:
+        found.append((LOOK, f"The exam has no {' and no '.join(missing)} phase."))
+    for phase, fit in aligned.alignment.items():
+        if fit.status != "reference" and fit.similarity_after < POOR_FIT:
+            found.append((LOOK, f"The {PHASE_NAMES[phase]} phase does not fit the {PHASE_NAMES[aligned.reference]} phase well."))
+    return found
+
+
+def _lesion_findings(bundle: Bundle, lesion: LesionDiagnosis, embedding: np.ndarray) -> list[tuple[str, str]]:
+    found = []
+    statistics = bundle.document["gate"].get("lesion")
+    if statistics:
+        reduced = _reduced(embedding, bundle.arrays["gate.centre"], bundle.arrays["gate.components"])
+        distance = _distance(reduced, bundle.arrays["gate.mean"], bundle.arrays["gate.precision"])
+        verdict = _verdict(distance, statistics)
+        if verdict != TRUST:
+            found.append((verdict, f"{lesion.id} looks unlike the lesions that the bundle was trained on."))
+    if OPEN[0] < lesion.malignant_probability < OPEN[1]:
+        found.append((LOOK, f"{lesion.id}: benign and malignant are nearly as likely as each other."))
+    own = [values["malignant_probability"] for values in lesion.backbones.values()]
+    if max(own) - min(own) > DISAGREEMENT:
+        found.append((LOOK, f"{lesion.id}: the networks disagree (probability of malignant from {min(own):.0%} to {max(own):.0%})."))
+    if lesion.detection_score is not None and lesion.detection_score < DOUBTFUL:
+        found.append((LOOK, f"{lesion.id}: the detector is not sure that this is a lesion ({lesion.detection_score:.0%})."))
+    return found
+
+
+def _verdict(distance: float, statistics: Mapping[str, float]) -> str:
+    if distance > statistics["do_not_trust_threshold"]:
+        return DO_NOT_TRUST
+    return LOOK if distance > statistics["look_threshold"] else TRUST
+
+
+def _distance(vector: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> float:
+    """Return the Mahalanobis distance divided by the root of the number of dimensions: about 1 for what was trained on."""
+    away = np.asarray(vector, float) - mean
+    return float(np.sqrt(max(away @ precision @ away, 0) / len(away)))
+
+
+def _strangest(vector: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> list[str]:
+    """Return words for the two features that are most standard deviations from the mean."""
+    order = np.argsort(-np.abs((vector - mean) / sd))
+    words = list(FEATURES.values())
+    return list(dict.fromkeys(words[n] for n in order))[:2]
+
+
+def _reduced(embedding: np.ndarray, centre: np.ndarray, components: np.ndarray) -> np.ndarray:
+    """Return an embedding's principal components, and the logarithm of what they leave over."""
+    away = np.asarray(embedding, float) - centre
+    inner = away @ components.T
+    return np.concatenate([inner, np.log(np.linalg.norm(away - inner @ components, axis=-1, keepdims=True) + 1e-6)], -1)
+
+
+def fit_gate(
+    features: Mapping[str, np.ndarray], embeddings: np.ndarray | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Take the gate's statistics from what a bundle was trained on.
+
+    features: phase -> (exam, feature) of exam_features. embeddings: (lesion, channel) of lesion_embedding on lesions that the networks were
+    not trained on. The thresholds come from distances in five-fold cross-validation.
+
+    Returns bundle.json's "gate" and the "gate.*" arrays of heads.npz.
+    """
+    document: dict[str, Any] = {"feature_names": list(FEATURES), "phases": {}}
+    for phase, values in features.items():
+        values = np.asarray(values, float)
+        mean, precision, sd = _fit(values)
+        document["phases"][phase] = {
+            "exams": len(values),
+            "mean": _rounded(mean),
+            "sd": _rounded(sd),
+            "precision": [_rounded(row) for row in precision],
+            **_thresholds(values),
+        }
+    arrays: dict[str, np.ndarray] = {}
+    if embeddings is not None and len(embeddings):
+        embeddings = np.asarray(embeddings, float)
+        centre = embeddings.mean(0)
+        components = np.linalg.svd(embeddings - centre, full_matrices=False)[2][:COMPONENTS]
+        reduced = _reduced(embeddings, centre, components)
+        mean, precision, _ = _fit(reduced)
+        arrays = {"gate.centre": centre, "gate.components": components, "gate.mean": mean, "gate.precision": precision}
+        document["lesion"] = {"lesions": len(embeddings), **_thresholds(reduced)}
+    return document, {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _fit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return mean, precision (inverse of the shrunken covariance) and standard deviations of (n, feature)."""
+    mean, sd = values.mean(0), np.maximum(values.std(0), 1e-3)
+    scaled = (values - mean) / sd
+    correlation = (1 - SHRINKAGE) * (scaled.T @ scaled) / len(values) + SHRINKAGE * np.eye(values.shape[1])
+    return mean, np.linalg.inv(correlation) / np.outer(sd, sd), sd
+
+
+def _thresholds(values: np.ndarray, folds: int = 5) -> dict[str, float]:
+    distances = []
+    for fold in range(min(folds, len(values))):
+        held_out = np.arange(len(values)) % folds == fold
+        mean, precision, _ = _fit(values[~held_out])
+        distances += [_distance(vector, mean, precision) for vector in values[held_out]]
+    usual, look, far = np.percentile(distances, (50, 95, 99.5))
+    return {"usual": float(usual), "look_threshold": float(look), "do_not_trust_threshold": float(max(FAR * far, look))}
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [float(f"{v:.6g}") for v in values]

@@ -1,0 +1,178 @@
+"""The command line: `pediatric-liver-dx diagnose STUDY -o OUT` and `pediatric-liver-dx bundle verify DIR`.
+
+Exit codes: 0 done; 2 the input is not usable, one line on standard error says what and why; 1 a defect of ours, with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
+
+if TYPE_CHECKING:
+
+    from .diagnosis import Diagnosis, LesionDiagnosis
+
+PROGRAM = "pediatric-liver-dx"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    started = time.perf_counter()
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    # the temporary folder is taken away on kill as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        return options.run(options, started)
+    except InputError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Diagnosis of liver tumours in children from multi-phase CT. Research only.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    diagnose = commands.add_parser("diagnose", help="diagnose one exam", description="Diagnose one exam of one to four phases.")
+    diagnose.add_argument("study", nargs="?", type=Path, metavar="STUDY", help="folder of DICOM, or of NIfTI, NRRD or MHA volumes")
+    for phase in PHASES:
+        text = f"{PHASE_NAMES[phase]} phase: a volume or a DICOM folder"
+        diagnose.add_argument(f"--{phase.lower()}", type=Path, metavar="F", help=text)
+    diagnose.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    diagnose.add_argument("--roi", type=Path, nargs="+", action="extend", metavar="FILE.mrk.json", help="use these ROIs, no detector")
+    diagnose.add_argument("--bundle", type=Path, metavar="DIR", help="folder of the networks (default: the one that is shipped)")
+    diagnose.add_argument("--no-align", action="store_true", help="take the phases as they lie")
+    diagnose.add_argument("--json-progress", action="store_true", help="write progress as JSON lines instead of the table")
+    diagnose.set_defaults(run=_diagnose)
+
+    bundle = commands.add_parser("bundle", help="work with bundles").add_subparsers(required=True, metavar="COMMAND")
+    verify = bundle.add_parser("verify", help="check every file and network of a bundle")
+    verify.add_argument("folder", type=Path, metavar="DIR")
+    verify.set_defaults(run=_verify)
+    return parser
+
+
+def _verify(options: argparse.Namespace, started: float) -> int:
+    from .bundle import load_networks
+
+    networks = load_networks(options.folder)
+    info = networks.bundle.info
+    n_networks = 1 + len(networks.classifiers)
+    print(f"{info.name} {info.version}: {len(networks.bundle.files)} files and {n_networks} networks are as bundle.json says.")
+    return 0
+
+
+def _diagnose(options: argparse.Namespace, started: float) -> int:
+    files = {phase: getattr(options, phase.lower()) for phase in PHASES if getattr(options, phase.lower())}
+    if bool(files) == bool(options.study):
+        raise InputError("Expected either STUDY or at least one of --pc, --ap, --pvp and --dp; give one or the other.")
+    from .outputs import REPORT, output_folder
+
+    with output_folder(options.output) as folder, ThreadPoolExecutor(1) as loader:
+        networks = loader.submit(_load, options.bundle)
+        diagnosis, aligned = _run(options, files, networks, folder, started)
+    if options.json_progress:
+        print(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}), flush=True)
+    else:
+        print(_table(diagnosis, aligned))
+        print(f"Report: {options.output / REPORT}")
+    return 0
+
+
+def _load(folder: Path | None):
+    from .bundle import load_networks, shipped_bundle
+
+    return load_networks(folder or shipped_bundle())
+
+
+def _run(options: argparse.Namespace, files: dict[str, Path], networks: Any, folder: Path, started: float) -> tuple[Diagnosis, AlignedExam]:
+    from .alignment import align
+    from .diagnosis import diagnose
+    from .exam import read_exam
+    from .outputs import write_outputs
+    from .rois import read_rois
+
+    timings: dict[str, float] = {}
+    last = started
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        timings[stage], last = now - last, now
+
+    def tell(stage: str, fraction: float, text: str) -> None:
+        if options.json_progress:
+            print(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}), flush=True)
+
+    lap("start")
+    rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
+    tell("read", 0.0, "Reading the exam")
+    exam = read_exam(options.study, files or None)
+    lap("read")
+    tell("align", 0.0, "Aligning the phases")
+    aligned = align(exam, not options.no_align, lambda text, fraction: tell("align", fraction, text))
+    lap("align")
+    loaded = networks.result()
+    lap("load")
+    diagnosis = diagnose(exam, aligned, loaded, rois=rois, progress=tell, timings_s=timings)
+    tell("write", 0.0, "Writing the results")
+    return write_outputs(diagnosis, aligned, folder), aligned
+
+
+def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:
+    """Return what a person wants to see first: lesions (side: of the body's middle), probabilities, phase values, the gate."""
+    from .composites import body_centre_ras
+
+    lines = [f"Phases: {', '.join(phase for phase in PHASES if diagnosis.exam.phases[phase].present)}"]
+    if not diagnosis.lesions:
+        lines.append("No lesion was found.")
+    else:
+        middle = body_centre_ras(aligned)
+        header = ("lesion", "size mm", "side", "centre R A S mm", "malignant", "class", "prob.", *(f"{phase}" for phase in PHASES))
+        rows = [header, *(_row(lesion, middle) for lesion in diagnosis.lesions)]
+        widths = [max(len(row[n]) for row in rows) for n in range(len(header))]
+        lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.append("PC to DP: what each phase adds to the probability of malignant (Shapley values).")
+        present = dict.fromkeys(lesion.decision for lesion in diagnosis.lesions)
+        lines.append("Classes: " + ", ".join(f"{name} {CLASS_NAMES[name]}" for name in present) + ".")
+    lines.append(f"Gate: {diagnosis.gate.verdict}")
+    lines += [f"  - {reason}" for reason in diagnosis.gate.reasons]
+    lines += [f"Warning: {warning}" for warning in diagnosis.warnings]
+    lines.append(f"Networks: {diagnosis.bundle.name} {diagnosis.bundle.version}. {diagnosis.bundle.intended_use}")
+    return "\n".join(lines)
+
+
+def _row(lesion: LesionDiagnosis, middle: np.ndarray) -> tuple[str, ...]:
+    values = lesion.phase_shapley["stage1"].values
+    center = lesion.roi.center_ras_mm
+    return (
+        lesion.id,
+        " x ".join(f"{side:.0f}" for side in lesion.roi.size_mm),
+        "right" if center[0] > middle[0] else "left",
+        " ".join(f"{v:.0f}" for v in center),
+        f"{lesion.malignant_probability:.0%}",
+        lesion.decision,
+        f"{lesion.class_probabilities[lesion.decision]:.0%}",
+        *(f"{values[phase]:+.2f}" if phase in values else "-" for phase in PHASES),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
