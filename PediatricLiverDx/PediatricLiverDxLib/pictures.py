@@ -36,7 +36,7 @@ class SlicePictures:
         self._lesions = lesions
         width = next((width for limit, width in _WIDTHS if len(lesions) <= limit), _SMALLEST_WIDTH)
         self._transform = detector_transform(aligned, width)
-        mask, stride = body_mask(aligned)
+        mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
         columns = np.flatnonzero(mask.any((0, 1)))
         self._midline = (columns[0] + columns[-1] + 1) / 2 * stride[2]
         rows = np.flatnonzero(mask.any((0, 2)))

@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 _BACKBONE_NAMES = {"vit": "Vision transformer (ViT)", "resnet18": "ResNet18", "densenet121": "DenseNet121"}
 
 _STAGE_NAMES = {
+    "start": "Starting",
     "read": "Reading the files",
     "align": "Aligning the phases",
+    "load": "Loading the networks",
     "detect": "Finding lesions",
-    "composites": "Cutting out the lesions",
-    "classify": "Classifying",
-    "attribute": "Attention maps and phase contributions",
+    "classify": "Classifying, attention maps, phase contributions",
     "gate": "Comparing with the training exams",
     "write": "Writing the files",
-    "total": "All together",
 }
 
 _ALIGNMENT_NAMES = {

@@ -74,11 +74,12 @@ def write_scene(diagnosis: Diagnosis, aligned: AlignedExam, path: Path) -> None:
     scene = new_scene()
     contents = build_scene(scene, diagnosis, aligned)
     arrange_views(scene, contents, diagnosis, aligned)
-    with tempfile.TemporaryDirectory(prefix="scene-") as folder:
+    # beside the result, where its room is needed anyway, and not in a shared temporary folder
+    with tempfile.TemporaryDirectory(prefix="scene-", dir=path.parent) as folder:
         bundle = Path(folder) / path.stem
         bundle.mkdir()
         if not scene.SaveSceneToSlicerDataBundleDirectory(str(bundle), None):
-            raise OSError(f"The scene {path.name} could not be written; is there space left in the temporary folder?")
+            raise OSError(f"The scene {path.name} could not be written; is there room left in its folder?")
         _zip(bundle, path)
     scene.Clear(1)
 
