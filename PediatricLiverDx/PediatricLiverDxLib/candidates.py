@@ -1,0 +1,205 @@
+"""What a study folder or a given path offers: volumes that may be a phase, with what is known about each before any pixel is read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from .dicom import Patient, Series, is_dicom, read_disc
+from .dicom_volume import series_image
+from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES
+from .recognition import Hint, read_hint
+from .volume_files import is_volume_file, may_be_phase, read_volume_file, stem
+from .vocabulary import PHASES, InputError
+
+#: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions, not noisy.
+BEST_SPACING_MM = 2.0
+
+#: Series that begin within this time (s) of each other are reconstructions of one acquisition.
+_SAME_ACQUISITION_S = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A volume that may be a phase: its label for messages, what words and times say, how to read it, and whose it is."""
+
+    source: str
+    hint: Hint
+    read: Callable[[], tuple[sitk.Image, tuple[str, ...]]]
+    seconds: float | None = None
+    patient: Patient | None = None
+    frame_of_reference: str = ""
+
+
+def candidates_of_study(study: Path) -> tuple[list[Candidate], list[str]]:
+    """Return what a folder (or a single file) offers, at most one candidate for each named phase, and warnings.
+
+    Raises:
+        InputError: nothing of use, two files for one phase, or files of two patients.
+    """
+    if not study.exists():
+        raise InputError("Expected a folder with the exam, found nothing at that path; check the path.")
+    paths = sorted(p for p in study.rglob("*") if p.is_file()) if study.is_dir() else [study]
+    if not paths:
+        raise InputError("Expected a folder with DICOM, NIfTI, NRRD or MetaImage files, got an empty folder.")
+    if any(is_dicom(path) for path in paths):
+        disc = read_disc(study)
+        volumes = [path for path in paths if is_volume_file(path)]
+        if disc.series or not volumes:
+            chosen, notes = _choose_series(disc.series)
+            notes = [*disc.warnings, *notes]
+            if volumes:
+                notes.append(f"{len(volumes)} volume files lie beside the DICOM series; they are left out.")
+            return [_of_series(series, hint) for series, hint in chosen], notes
+    return _of_files(study, [path for path in paths if is_volume_file(path)])
+
+
+def candidate_of_path(path: Path, phase: str) -> tuple[Candidate, list[str]]:
+    """Return the volume at a path given for one phase: a volume file, a multi-frame DICOM file, or a folder that holds one phase."""
+    if not path.exists():
+        raise InputError(f"{phase}: expected a file or folder, found nothing named {path.name}; check the path.")
+    if path.is_file() and not is_dicom(path):
+        if not is_volume_file(path):
+            raise InputError(f"{phase}: expected a NIfTI, NRRD, MetaImage or DICOM file, got {path.name}; convert it.")
+        return Candidate(path.name, Hint(None, False, ""), partial(_read_file, path)), []
+    found, notes = candidates_of_study(path)
+    fitting = [c for c in found if c.hint.phase == phase] or found
+    if len(fitting) > 1:
+        raise InputError(f"{phase}: expected one series, got {len(fitting)} that may be meant; give a folder that holds this phase only.")
+    return fitting[0], [f"{phase}: {note}" for note in notes]
+
+
+def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
+    return read_volume_file(path), ()
+
+
+def _of_series(series: Series, hint: Hint) -> Candidate:
+    return Candidate(series.label, hint, partial(series_image, series), series.seconds, series.patient, series.frame_of_reference)
+
+
+def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
+    if not paths:
+        raise InputError("Expected DICOM, NIfTI, NRRD or MetaImage files, found none of them; give the folder of one exam.")
+    phases = [path for path in paths if may_be_phase(path)]
+    notes = [f"{path.name}: left out, by its name it is not a CT phase." for path in paths if path not in phases]
+    if not phases:
+        raise InputError("Expected CT volumes, found only files named as masks, fields or results; give the phases one by one.")
+    candidates, taken = [], {}
+    for path in phases:
+        folders = [("folder name", part) for part in reversed(path.relative_to(study).parts[:-1])] if path != study else []
+        hint = read_hint([("file name", stem(path)), *folders])
+        if hint.phase in taken:
+            raise InputError(
+                f"Expected one file for each phase, got {taken[hint.phase]} and {path.name} that both say {hint.phase}; give one file for each phase."
+            )
+        if hint.phase:
+            taken[hint.phase] = path.name
+        candidates.append(Candidate(path.name, hint, partial(_read_file, path)))
+    return candidates, notes
+
+
+def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]], list[str]]:
+    """Choose the study and one series for each phase; the rest is named in warnings."""
+    notes = []
+    usable = [s for s in series if len(s.slices) >= MIN_SLICES]
+    if len(usable) < len(series):
+        notes.append(f"{len(series) - len(usable)} CT series have fewer than {MIN_SLICES} slices and are left out.")
+    if not usable:
+        raise InputError(f"Expected a CT series of at least {MIN_SLICES} slices, found none; give the folder of the whole exam.")
+    usable, study_notes = _one_study(usable)
+    axial = [s for s in usable if s.axial]
+    if axial and len(axial) < len(usable):
+        notes.append(f"{len(usable) - len(axial)} coronal or sagittal series are left out.")
+    usable = axial or usable
+    hints = _shared_hints(usable)
+    chosen = []
+    for phase in PHASES:
+        fitting = sorted((s for s in usable if hints[s.label].phase == phase), key=lambda s: _rank(s, usable))
+        if fitting:
+            chosen.append((fitting[0], hints[fitting[0].label]))
+        if len(fitting) > 1:
+            notes.append(_choice(phase, fitting))
+    silent = [s for s in usable if hints[s.label].phase is None]
+    for group in _acquisitions(silent):
+        fitting = sorted(group, key=lambda s: _rank(s, usable))
+        chosen.append((fitting[0], hints[fitting[0].label]))
+        if len(fitting) > 1:
+            notes.append(_choice("One acquisition", fitting))
+    return chosen, [*study_notes, *notes]
+
+
+def _choice(what: str, fitting: Sequence[Series]) -> str:
+    kernel = "sharp" if fitting[0].sharp else "soft or standard"
+    others = ", ".join(s.label for s in fitting[1:])
+    return f"{what}: {len(fitting)} series fit; {fitting[0].label} is used ({fitting[0].spacing:.2g} mm, {kernel} kernel), not {others}."
+
+
+def _one_study(series: Sequence[Series]) -> tuple[list[Series], list[str]]:
+    """Keep the study that names most phases; of equals the latest, then the one with most slices."""
+    studies = defaultdict(list)
+    for one in series:
+        studies[one.study].append(one)
+    if len(studies) == 1:
+        return list(series), []
+
+    def worth(study):
+        named = {_hint(s).phase for s in studies[study]} - {None}
+        return len(named), studies[study][0].study_date, sum(len(s.slices) for s in studies[study])
+
+    best = max(studies, key=worth)
+    labels = ", ".join(s.label for s in studies[best])
+    return studies[best], [
+        f"The folder holds {len(studies)} studies; the one with {labels} is used. Give the folder of one study to use another."
+    ]
+
+
+def _hint(series: Series) -> Hint:
+    # The start of the bolus and the slices carry times of day; across midnight nothing is concluded.
+    delay = None
+    if series.bolus_seconds is not None and series.seconds is not None:
+        delay = series.seconds - series.bolus_seconds
+    texts = [("series description", series.description), ("folder name", series.folder), ("protocol name", series.protocol)]
+    return read_hint(texts, delay)
+
+
+def _shared_hints(series: Sequence[Series]) -> dict[str, Hint]:
+    """Return the hint of each series by label; a silent one takes over the phase of a series of the same acquisition."""
+    hints = {s.label: _hint(s) for s in series}
+    for one in series:
+        if hints[one.label].phase is None and one.seconds is not None:
+            for other in series:
+                near = other.seconds is not None and abs(other.seconds - one.seconds) <= _SAME_ACQUISITION_S
+                if near and other is not one and (phase := _hint(other).phase) is not None:
+                    hints[one.label] = Hint(phase, phase != "PC", f"same acquisition as {other.label}, {hints[other.label].how}")
+                    break
+    return hints
+
+
+def _acquisitions(series: Sequence[Series]) -> list[list[Series]]:
+    """Group series that were reconstructed from one acquisition."""
+    groups: list[list[Series]] = []
+    for one in series:
+        for group in groups:
+            if one.seconds is not None and group[0].seconds is not None and abs(one.seconds - group[0].seconds) <= _SAME_ACQUISITION_S:
+                group.append(one)
+                break
+        else:
+            groups.append([one])
+    return groups
+
+
+def _rank(series: Series, all_series: Sequence[Series]) -> tuple:
+    """Sort key, best first: fits in memory, covers the abdomen, original, not a lung or bone kernel, slices near BEST_SPACING_MM apart."""
+    longest = max(s.distances[-1] - s.distances[0] for s in all_series)
+    coverage = (series.distances[-1] - series.distances[0]) / longest if longest > 0 else 1.0
+    too_large = len(series.slices) > MAX_SLICES or len(series.slices) * series.size[0] * series.size[1] > MAX_VOXELS
+    return (
+        too_large, coverage < 0.4, series.sharp, series.derived,
+        abs(math.log(max(series.spacing, 0.1) / BEST_SPACING_MM)), series.label,
+    )  # fmt: skip
