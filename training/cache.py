@@ -1,0 +1,232 @@
+"""Cut out of every exam, once, what training reads again and again: lesion crops, composites, detector slices.
+
+A folder an exam: `crops.npy` int16 HU (lesion, cached slice, phase, row, column), wide enough around each lesion for its box to be
+jittered; `composites.npy` uint8 (lesion, K, phase, row, column), exactly as in diagnosis on the true box; `slices.npy` uint8 (slice,
+phase, row, column), detector inputs; `exam.json`, where they lie, written last. A folder that has it is not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from PediatricLiverDxLib.alignment import AlignedExam
+from PediatricLiverDxLib.composites import (
+    ROI_MARGIN,
+    Roi,
+    composite_slices_of,
+    composites,
+    detector_images,
+    detector_transform,
+    resampling_matrix,
+)
+from PediatricLiverDxLib.vocabulary import CLASSES, PHASES, K
+
+from .cohort import ExamRecord
+from .configuration import CacheSettings
+from .truth import Lesion, draw_uniform, load_exam
+
+#: Side of a cached crop in pixels, and how much wider than a composite it shows.
+CROP_SIZE = 160
+CROP_MARGIN = 1.6
+#: Cached slices lie at these fractions of a lesion's height; the centres of its thirds are among them.
+CACHED_SLICES = 11
+FRACTIONS = (np.arange(CACHED_SLICES) - 0.5) / (3 * K)
+#: HU where the volume ends.
+OUTSIDE_HU = -1024
+#: Smallest side of a lesion's section in a detector slice, pixels; smaller ones are not shown to the detector as lesions.
+SMALLEST_SECTION = 2.0
+
+
+@dataclass(frozen=True)
+class CachedLesion:
+    """Where a cached crop lies. box: voxel edges (6,). Cached pixel edge p is at voxel edge origin + p * step, both axes.
+
+    sections: (cached slice, 4) the lesion's box in each cached slice, voxel edges.
+    """
+
+    box: np.ndarray
+    origin: np.ndarray
+    step: float
+    sections: np.ndarray
+
+
+@dataclass(frozen=True)
+class DetectorSlice:
+    """One cached detector input: slice index, boxes (n, 4) in detector pixels, and the lesion (by size) of each box."""
+
+    z: int
+    boxes: np.ndarray
+    lesions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CachedExam:
+    """What is known of a cached exam; arrays are opened on first use."""
+
+    folder: Path
+    exam_id: str
+    class_index: int
+    present: tuple[bool, ...]
+    spacing_xy: np.ndarray
+    lesions: tuple[CachedLesion, ...]
+    slices: tuple[DetectorSlice, ...]
+    #: Detector slices of each cut lesion's K composites, as places in `slices`.
+    groups: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def crops(self) -> np.ndarray:
+        return np.load(self.folder / "crops.npy", mmap_mode="r")
+
+    @cached_property
+    def composites(self) -> np.ndarray:
+        return np.load(self.folder / "composites.npy", mmap_mode="r")
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        return np.load(self.folder / "slices.npy", mmap_mode="r")
+
+
+def build_cache(
+    records: Iterable[ExamRecord], folder: Path, settings: CacheSettings, *, seed: int = 0, workers: int = 1
+) -> tuple[CachedExam, ...]:
+    """Make what is missing under `folder`, in `workers` processes, and return all exams in the order of `records`."""
+    records = tuple(records)
+    folder = Path(folder)
+    missing = [record for record in records if not (_folder_of(folder, record) / "exam.json").is_file()]
+    jobs = [(record, _folder_of(folder, record), settings, seed) for record in missing]
+    with tqdm(total=len(jobs), desc="cache", unit="exam", disable=not jobs) as bar:
+        if workers <= 1:
+            for job in jobs:
+                cut_exam(*job)
+                bar.update()
+        else:
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                for done in as_completed([pool.submit(cut_exam, *job) for job in jobs]):
+                    done.result()
+                    bar.update()
+    return tuple(open_exam(_folder_of(folder, record)) for record in records)
+
+
+def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: int) -> None:
+    """Cut one exam and write its folder."""
+    aligned, lesions = load_exam(record, align_phases=draw_uniform(seed, "align", record.exam_id) < settings.align_share)
+    rng = np.random.default_rng(int(draw_uniform(seed, "slices", record.exam_id) * 2**48))
+    cut = lesions[: settings.lesions_per_exam]
+    places = [_crop_place(aligned, lesion) for lesion in cut]
+    crops = [_crop(aligned, lesion, place) for lesion, place in zip(cut, places, strict=True)]
+    shown = [composites(aligned, Roi.from_index_box(aligned.grid, lesion.box)) for lesion in cut]
+    chosen, groups = _detector_slices(aligned, lesions, len(cut), settings, rng)
+    transform = detector_transform(aligned)
+    images = np.rint(detector_images(aligned, transform, chosen) * 255).astype(np.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    size = (CACHED_SLICES, len(PHASES), CROP_SIZE, CROP_SIZE)
+    np.save(folder / "crops.npy", np.stack(crops) if crops else np.zeros((0, *size), np.int16))
+    np.save(folder / "composites.npy", np.rint(np.array(shown) * 255).astype(np.uint8))
+    np.save(folder / "slices.npy", images)
+    description = {
+        "exam_id": record.exam_id,
+        "class_index": CLASSES.index(record.class_name),
+        "present": [bool(value) for value in aligned.present],
+        "spacing_xy": list(aligned.grid.spacing_xyz[:2]),
+        "lesions": [
+            {"box": list(lesion.box), "origin": list(place[0]), "step": place[1],
+             "sections": [lesion.slice_box(z).tolist() for z in _cached_slices(lesion)]}
+            for lesion, place in zip(cut, places, strict=True)
+        ],
+        "slices": [
+            {"z": z, **_sections(lesions, z, transform)} for z in chosen
+        ],
+        "groups": groups,
+    }
+    part = folder / "exam.json.part"
+    part.write_text(json.dumps(description))
+    part.replace(folder / "exam.json")
+
+
+def open_exam(folder: Path) -> CachedExam:
+    """Return a cached exam."""
+    data = json.loads((folder / "exam.json").read_text())
+    return CachedExam(
+        folder, data["exam_id"], data["class_index"], tuple(data["present"]), np.array(data["spacing_xy"]),
+        tuple(CachedLesion(np.array(item["box"]), np.array(item["origin"]), item["step"], np.array(item["sections"]))
+              for item in data["lesions"]),
+        tuple(DetectorSlice(item["z"], np.array(item["boxes"], np.float32).reshape(-1, 4), tuple(item["lesions"]))
+              for item in data["slices"]),
+        tuple(tuple(group) for group in data["groups"]),
+    )
+
+
+def _folder_of(folder: Path, record: ExamRecord) -> Path:
+    return folder / re.sub(r"[^\w.-]", "_", record.exam_id)
+
+
+def _cached_slices(lesion: Lesion) -> np.ndarray:
+    return np.floor(lesion.box[2] + FRACTIONS * (lesion.box[5] - lesion.box[2])).astype(int)
+
+
+def _crop_place(aligned: AlignedExam, lesion: Lesion) -> tuple[tuple[float, float], float]:
+    """Return the voxel edge where the crop starts and its step, 1 unless it would not fit into CROP_SIZE pixels."""
+    low, high = np.array(lesion.box[:2]), np.array(lesion.box[3:5])
+    spacing = np.array(aligned.grid.spacing_xyz[:2])
+    half = ((high - low) * spacing).max() * ROI_MARGIN * CROP_MARGIN / 2 / spacing
+    centre = (low + high) / 2
+    if (2 * half).max() <= CROP_SIZE - 2:
+        start = np.floor(centre - CROP_SIZE / 2)
+        return (float(start[0]), float(start[1])), 1.0
+    step = float((2 * half).max() / CROP_SIZE)
+    start = centre - step * CROP_SIZE / 2
+    return (float(start[0]), float(start[1])), step
+
+
+def _crop(aligned: AlignedExam, lesion: Lesion, place: tuple[tuple[float, float], float]) -> np.ndarray:
+    """Return (cached slice, phase, row, column) int16 HU."""
+    size_x, size_y, size_z = aligned.grid.size_xyz
+    slices = np.clip(_cached_slices(lesion), 0, size_z - 1)
+    across = resampling_matrix(size_x, place[0][0], place[1], CROP_SIZE)
+    down = resampling_matrix(size_y, place[0][1], place[1], CROP_SIZE)
+    rows, columns = (np.flatnonzero(matrix.any(0)) for matrix in (down, across))
+    rows, columns = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    out = np.full((CACHED_SLICES, len(PHASES), CROP_SIZE, CROP_SIZE), OUTSIDE_HU, np.int16)
+    for p, present in enumerate(aligned.present):
+        if present:
+            raised = aligned.hu[p, slices, rows, columns] - OUTSIDE_HU
+            out[:, p] = np.rint(down[:, rows] @ raised @ across[:, columns].T + OUTSIDE_HU).clip(OUTSIDE_HU, 3071)
+    return out
+
+
+def _detector_slices(
+    aligned: AlignedExam, lesions: tuple[Lesion, ...], n_cut: int, settings: CacheSettings, rng: np.random.Generator
+) -> tuple[list[int], list[list[int]]]:
+    """Choose slices: the K of each cut lesion, further ones with a lesion, and ones without; also the places of the K of each."""
+    size_z = aligned.grid.size_xyz[2]
+    groups_z = [composite_slices_of(lesion.box, size_z) for lesion in lesions[:n_cut]]
+    with_lesion = {int(lesion.box[2]) + place for lesion in lesions for place in np.flatnonzero(lesion.marked)}
+    chosen = {z for group in groups_z for z in group}
+    others = sorted(with_lesion - chosen)
+    chosen |= set(rng.permutation(others)[: settings.positive_slices].tolist())
+    without = sorted(set(range(size_z)) - with_lesion - chosen)
+    chosen |= set(rng.permutation(without)[: settings.negative_slices].tolist())
+    ordered = sorted(int(z) for z in chosen)
+    return ordered, [[ordered.index(z) for z in group] for group in groups_z]
+
+
+def _sections(lesions: tuple[Lesion, ...], z: int, transform) -> dict[str, list]:
+    boxes, owners = [], []
+    for owner, lesion in enumerate(lesions):
+        place = z - int(lesion.box[2])
+        if 0 <= place < len(lesion.marked) and lesion.marked[place]:
+            box = transform.to_detector(lesion.slice_boxes[place])
+            if min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_SECTION:
+                boxes.append([float(v) for v in box])
+                owners.append(owner)
+    return {"boxes": boxes, "lesions": owners}

@@ -1,0 +1,216 @@
+"""Train the lesion classifiers: cached exams in, one folder a backbone out, with weights, history and validation logits.
+
+One trunk, three binary heads in the order of HEADS. Under Balanced-MixUp a composite carries shares w of the four classes; then
+    stage 1            target w_HB + w_OMHT, weight 1
+    benign subtype     target w_OBHT / (w_HH + w_OBHT), weight w_HH + w_OBHT
+    malignant subtype  target w_OMHT / (w_HB + w_OMHT), weight w_HB + w_OMHT
+so that a head learns only from its own side.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import ThreadBuffer
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
+
+from .backbones import Backbone, build_backbone
+from .cache import CachedExam
+from .composite_batches import CompositeBatches
+from .configuration import ClassifierSettings, Configuration
+from .run_folder import AveragedWeights, append_history, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
+from .statistics import auc
+
+
+@dataclass(frozen=True)
+class LesionLogits:
+    """Logits (n, 3) of n lesions, each the mean over its K composites, with exam_id, class index and size rank (0 the largest)."""
+
+    exam_ids: np.ndarray
+    classes: np.ndarray
+    ranks: np.ndarray
+    logits: np.ndarray
+
+    def save(self, path: Path) -> None:
+        np.savez(path, exam_ids=self.exam_ids, classes=self.classes, ranks=self.ranks, logits=self.logits)
+
+    @classmethod
+    def load(cls, path: Path) -> LesionLogits:
+        with np.load(path, allow_pickle=False) as file:
+            return cls(file["exam_ids"], file["classes"], file["ranks"], file["logits"])
+
+    def largest(self) -> LesionLogits:
+        """Return the largest lesion of each exam only."""
+        keep = self.ranks == 0
+        return LesionLogits(self.exam_ids[keep], self.classes[keep], self.ranks[keep], self.logits[keep])
+
+
+def train_classifier(
+    name: str,
+    exams: dict[str, Sequence[CachedExam]],
+    configuration: Configuration,
+    folder: Path,
+    *,
+    device: str = "auto",
+    pretrained: Path | None = None,
+    stop_after: int | None = None,
+) -> Path:
+    """Train backbone `name` on exams["train"], watching exams["validation"]; return the file of its averaged weights.
+
+    Goes on where `folder` left off; `stop_after` ends after that many epochs in all, as an interruption would.
+    """
+    settings = configuration.classifiers
+    folder = Path(folder) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    target = pick_device(device)
+    torch.manual_seed(configuration.seed)
+    model = build_backbone(name, pretrained).to(target, memory_format=torch.channels_last)
+    average = AveragedWeights(model, settings.ema_decay)
+    optimiser = _optimiser(model, settings, settings.learning_rate[name])
+    batches = CompositeBatches(exams["train"], settings, seed=configuration.seed)
+    if not batches.sources:
+        raise InputError("no lesion is marked in any training exam; the classifiers have nothing to learn from")
+    epochs = settings.epochs[name]
+    first = _resume(folder / "checkpoint.pt", model, average, optimiser)
+    configuration.write(folder / "configuration.json")
+    with SummaryWriter(str(folder / "tensorboard")) as board:
+        for epoch in range(first, min(epochs, stop_after if stop_after is not None else epochs)):
+            # drop path and the like draw from torch's own generator; seeded by epoch, a resumed run draws the same
+            torch.manual_seed(configuration.seed * 100_003 + epoch)
+            started = time.monotonic()
+            loss = _epoch(model, average, optimiser, batches, epoch, epochs, settings, settings.learning_rate[name], target, name)
+            seconds = time.monotonic() - started
+            found = predict(average.model, exams["validation"], target)
+            entry = {"epoch": epoch, "loss": loss, "composites_per_s": len(batches) * settings.batch / seconds, **scores(found)}
+            for key, value in entry.items():
+                board.add_scalar(key, value, epoch)
+            append_history(folder / "history.jsonl", entry)
+            save_checkpoint(
+                folder / "checkpoint.pt", epoch=epoch, model=model.state_dict(), optimiser=optimiser.state_dict(),
+                average=average.model.state_dict(), updates=average.updates,
+            )
+            tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in entry.items()))
+    weights = folder / "weights.safetensors"
+    save_file({key: value.contiguous().cpu() for key, value in average.model.state_dict().items()}, weights)
+    predict(average.model, exams["validation"], target).save(folder / "validation.npz")
+    return weights
+
+
+def head_losses(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Return the three heads' losses (3,), each weighted by its share of the batch; logits (n, 3), classes (n, 4) shares."""
+    targets, weights = head_targets(classes)
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+    return (losses * weights).sum(0) / logits.shape[0]
+
+
+def head_targets(classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return targets and weights, both (n, 3) in the order of HEADS, of class shares (n, 4)."""
+    hh, obht, hb, omht = classes.unbind(1)
+    benign, malignant = hh + obht, hb + omht
+    targets = torch.stack([malignant / (benign + malignant), obht / benign.clamp_min(1e-6), omht / malignant.clamp_min(1e-6)], 1)
+    return targets, torch.stack([torch.ones_like(benign), benign, malignant], 1)
+
+
+@torch.inference_mode()
+def predict(model: Backbone, exams: Sequence[CachedExam], device: torch.device | str = "cpu", batch: int = 96) -> LesionLogits:
+    """Return the logits of every cached lesion on its true box, as diagnosis makes its composites; nothing is augmented."""
+    model.eval()
+    rows = [(exam, rank) for exam in exams for rank in range(len(exam.lesions))]
+    logits = []
+    for start in range(0, len(rows), batch // 3):
+        part = rows[start : start + batch // 3]
+        images = torch.from_numpy(np.concatenate([exam.composites[rank] for exam, rank in part])).to(device).float().div_(255)
+        with _autocast(torch.device(device)):
+            found = model(images.contiguous(memory_format=torch.channels_last))[1]
+        logits.append(found.float().cpu().numpy().reshape(len(part), -1, len(HEADS)).mean(1))
+    return LesionLogits(
+        np.array([exam.exam_id for exam, _ in rows]), np.array([exam.class_index for exam, _ in rows], int),
+        np.array([rank for _, rank in rows], int), np.concatenate(logits) if logits else np.zeros((0, len(HEADS)), np.float32),
+    )
+
+
+def scores(found: LesionLogits) -> dict[str, float]:
+    """Return validation loss and AUC per head over the largest lesion of each exam."""
+    largest = found.largest()
+    if not len(largest.classes):
+        return {}
+    shares = torch.eye(len(CLASSES))[torch.from_numpy(largest.classes)]
+    targets, weights = head_targets(shares)
+    result = {"validation_loss": float(head_losses(torch.from_numpy(largest.logits), shares).sum())}
+    for place, head in enumerate(HEADS):
+        own = weights[:, place].numpy() > 0
+        result[f"auc_{head}"] = auc(targets[own, place].numpy() > 0.5, largest.logits[own, place])
+    return result
+
+
+def load_backbone(name: str, weights: Path) -> Backbone:
+    """Return a trained backbone, ready for evaluation."""
+    from safetensors.torch import load_file
+
+    model = build_backbone(name)
+    model.load_state_dict(load_file(weights))
+    return model.eval()
+
+
+def _epoch(
+    model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer, batches: CompositeBatches, epoch: int, epochs: int,
+    settings: ClassifierSettings, learning_rate: float, device: torch.device, name: str,
+) -> float:
+    model.train()
+    total = 0.0
+    step = epoch * len(batches)
+    # one batch is drawn while the one before it is learnt from
+    for batch in tqdm(ThreadBuffer(batches.epoch(epoch), buffer_size=2), total=len(batches), desc=f"{name} {epoch + 1}/{epochs}",
+                      mininterval=5, leave=False):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * learning_rate_factor(step, epochs * len(batches), schedule=settings.schedule)
+        with _autocast(device):
+            logits = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))[1]
+        loss = head_losses(logits, batch.classes.to(device)).sum()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+        average.update(model)
+        total += float(loss.detach())
+        step += 1
+    return total / len(batches)
+
+
+def _optimiser(model: nn.Module, settings: ClassifierSettings, learning_rate: float) -> torch.optim.Optimizer:
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    if settings.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate)
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=settings.momentum)
+    raise InputError(f"expected an optimiser among adamw, sgd, got {settings.optimiser}")
+
+
+def _resume(path: Path, model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
+    state = load_checkpoint(path)
+    if state is None:
+        return 0
+    model.load_state_dict(state["model"])
+    average.model.load_state_dict(state["average"])
+    average.updates = state["updates"]
+    optimiser.load_state_dict(state["optimiser"])
+    return state["epoch"] + 1
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device computes in it natively; elsewhere it would be slower than float32."""
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -1,0 +1,128 @@
+"""Everything a run does, as data: read from one JSON file, saved with the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PediatricLiverDxLib.vocabulary import CLASSES, InputError
+
+
+@dataclass(frozen=True)
+class CohortSettings:
+    """How patients are split; see cohort.split_by_patient."""
+
+    validation: float = 0.15
+    test: float = 0.15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What is cut out of every exam once, before training; see cache.build_cache."""
+
+    #: Share of the exams whose phases are aligned first; the others stay as acquired, so that both are known.
+    align_share: float = 0.0
+    #: Largest lesions of an exam that are cut out for the classifiers.
+    lesions_per_exam: int = 3
+    #: Slices with a lesion, besides the K of each cut lesion, and slices without, that the detector learns from.
+    positive_slices: int = 6
+    negative_slices: int = 5
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """YOLOv8 training. Shares and probabilities in [0, 1]; scale and translation as fractions; angles in degrees."""
+
+    architecture: str = "yolov8n.yaml"
+    epochs: int = 24
+    images_per_epoch: int = 4096
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 5e-4
+    warmup_share: float = 0.05
+    ema_decay: float = 0.998
+    mixup: float = 0.1
+    mixup_beta: float = 32.0
+    pkcp_share: float = 0.15
+    negative_share: float = 0.3
+    phase_dropout: float = 0.35
+    scale: float = 0.35
+    translation: float = 0.1
+    rotation: float = 8.0
+    intensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """Classifier training. Mappings are per backbone; shares and probabilities in [0, 1]; see augmentation for jitter."""
+
+    optimiser: str = "adamw"
+    epochs: Mapping[str, int] = field(default_factory=lambda: {"vit": 30, "resnet18": 30, "densenet121": 15})
+    composites_per_epoch: int = 4096
+    batch: int = 64
+    learning_rate: Mapping[str, float] = field(default_factory=lambda: {"vit": 1e-3, "resnet18": 1e-3, "densenet121": 1e-3})
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    schedule: str = "one-cycle"
+    ema_decay: float = 0.995
+    #: Classes expanded to all K^4 composites; the others give the K depth-matched ones.
+    expanded_classes: tuple[str, ...] = CLASSES
+    #: Share of the draws that are depth-matched whatever the class.
+    depth_matched_share: float = 0.5
+    #: Share of the draws whose box is the lesion's whole box, as in diagnosis, rather than the one enclosing the four slices' boxes.
+    whole_box_share: float = 0.7
+    #: Share of the batches that go through Balanced-MixUp, and the two parameters of its Beta distribution.
+    mixup_share: float = 0.5
+    mixup_beta: float = 2.0
+    phase_dropout: float = 0.3
+    #: Shift and scale of the box as a fraction of its side; slice jitter as a fraction of the lesion's height.
+    box_jitter: float = 0.15
+    slice_jitter: float = 0.07
+    rotation: float = 12.0
+    flip: float = 0.5
+    #: Standard deviation of a phase's shift against the others, mm.
+    phase_shift_mm: float = 1.0
+    #: Strength of the intensity jitter; 0 switches it off.
+    intensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole run: seed and the settings of every step."""
+
+    name: str = "unnamed"
+    seed: int = 0
+    cohort: CohortSettings = field(default_factory=CohortSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    classifiers: ClassifierSettings = field(default_factory=ClassifierSettings)
+
+    @classmethod
+    def read(cls, path: Path) -> Configuration:
+        """Read a configuration; keys left out take their defaults, unknown ones raise InputError."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"a configuration in JSON was expected in {Path(path).name}: {error}; see training/configs") from error
+        return _build(cls, data, Path(path).name)
+
+    def write(self, path: Path) -> None:
+        """Write everything, defaults included, as JSON."""
+        Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+
+
+def _build(kind: type, data: Any, where: str) -> Any:
+    fields = {item.name: item for item in dataclasses.fields(kind)}
+    if not isinstance(data, Mapping) or set(data) - set(fields):
+        unknown = ", ".join(sorted(set(data) - set(fields))) if isinstance(data, Mapping) else type(data).__name__
+        raise InputError(f"{where}: {unknown} is not a setting; expected among {', '.join(fields)}")
+    sections = {"cohort": CohortSettings, "cache": CacheSettings, "detector": DetectorSettings, "classifiers": ClassifierSettings}
+    return kind(**{
+        name: _build(sections[name], value, f"{where}, {name}") if name in sections else tuple(value) if isinstance(value, list) else value
+        for name, value in data.items()
+    })

@@ -1,0 +1,65 @@
+"""What every training shares: a run's folder, resumable checkpoints without pickle, averaged weights, the learning rate's course."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class AveragedWeights:
+    """Exponential moving average of a model's weights and buffers; the decay grows from 0 so that early averages are not random."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        decay = self.decay * (1 - math.exp(-self.updates / 200))
+        pairs = [(mean, value) for mean, value in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)]
+        floats = [(mean, value.detach()) for mean, value in pairs if mean.is_floating_point()]
+        torch._foreach_lerp_([mean for mean, _ in floats], [value for _, value in floats], 1 - decay)
+        for mean, value in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(value)
+
+
+def learning_rate_factor(step: int, steps: int, *, schedule: str, warmup_share: float = 0.1) -> float:
+    """Return the factor on the learning rate: "constant" 1; "one-cycle" rises linearly, then falls along a half cosine to 0.01."""
+    if schedule == "constant":
+        return 1.0
+    warmup = max(1, round(warmup_share * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup)))) / 2
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Write tensors, numbers, texts and containers of them; the file appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint, or return None where there is none. Nothing is unpickled but tensors and plain values."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def append_history(path: Path, entry: dict[str, Any]) -> None:
+    """Add one JSON line; a line for the same epoch from an interrupted run is replaced."""
+    lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] < entry["epoch"]] if path.is_file() else []
+    path.write_text("\n".join([*lines, json.dumps(entry)]) + "\n")
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the named device; "auto" takes a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

@@ -1,0 +1,39 @@
+"""Arguments that both trainings take, and the cached, split cohort they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.cache import CachedExam
+    from training.configuration import Configuration
+
+
+def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --exams, --run, --config, --cache, --prepare-only, --workers and --device."""
+    parser.add_argument("--exams", type=Path, required=True, help="exams.csv of the cohort")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run; an interrupted run goes on where it was")
+    parser.add_argument("--config", type=Path, default=Path(__file__).parents[1] / "configs" / "phantom.json", help="configuration in JSON")
+    parser.add_argument("--cache", type=Path, help="folder of the cut-out exams; RUN/cache when left out")
+    parser.add_argument("--prepare-only", action="store_true", help="only cut the exams out, train nothing")
+    parser.add_argument("--workers", type=int, default=2, help="processes that cut the exams out")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+
+
+def cached_cohort(args: argparse.Namespace, configuration: Configuration) -> dict[str, list[CachedExam]]:
+    """Return the cached training and validation exams, by split; test exams are not touched."""
+    from training.cache import build_cache
+    from training.cohort import read_exams_csv, split_by_patient
+
+    args.run.mkdir(parents=True, exist_ok=True)
+    configuration.write(args.run / "configuration.json")
+    cohort = configuration.cohort
+    splits = split_by_patient(read_exams_csv(args.exams), validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+    (args.run / "splits.csv").write_text(
+        "exam_id,patient_id,split\n" + "".join(f"{exam.exam_id},{exam.patient_id},{name}\n" for name in splits for exam in splits[name])
+    )
+    wanted = [*splits["train"], *splits["validation"]]
+    cached = build_cache(wanted, args.cache or args.run / "cache", configuration.cache, seed=configuration.seed, workers=args.workers)
+    return {"train": list(cached[: len(splits["train"])]), "validation": list(cached[len(splits["train"]) :])}
