@@ -20,7 +20,9 @@ from . import __version__
 from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
 
+    from .alignment import AlignedExam
     from .diagnosis import Diagnosis, LesionDiagnosis
 
 PROGRAM = "pediatric-liver-dx"

@@ -174,10 +174,18 @@ def body_mask(hu: np.ndarray, spacing_xyz: Sequence[float]) -> tuple[np.ndarray,
     if not coarse.size:  # thinner than the coarse grid
         stride = tuple(min(s, n) for s, n in zip(stride, hu.shape, strict=True))
         coarse = hu[:: stride[0], :: stride[1], :: stride[2]]
-    opened = sitk.BinaryMorphologicalOpening(sitk.GetImageFromArray((coarse > BODY_HU).astype(np.uint8)), (2, 2, 0), sitk.sitkBall)
-    largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
+    opened = _grown(~_grown(~(coarse > BODY_HU)))
+    labels = sitk.ConnectedComponent(sitk.GetImageFromArray(opened.astype(np.uint8)))
+    largest = sitk.RelabelComponent(labels, sortByObjectSize=True) == 1
     mask = sitk.GetArrayFromImage(largest).astype(bool)
     return (mask if mask.any() else np.ones(coarse.shape, bool)), stride
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """Return a mask (slice, row, column) grown by one pixel in-plane, diagonals included; the border counts as its neighbour."""
+    mask = np.pad(mask, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    mask = mask[:, :-2] | mask[:, 1:-1] | mask[:, 2:]
+    return mask[:, :, :-2] | mask[:, :, 1:-1] | mask[:, :, 2:]
 
 
 def body_centre_ras(aligned: AlignedExam) -> np.ndarray:

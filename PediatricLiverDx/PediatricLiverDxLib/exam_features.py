@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Pixels looked at per phase, about: slices are left out to stay near it.
 PIXELS = 600_000
+#: Values looked at per percentile, about: more cost time and change nothing.
+SAMPLE = 40_000
 #: HU ranges of tissue.
 AIR, FAT, SOFT, DENSE = (-3000, -300), (-160, -40), (-20, 220), (220, 4000)
 #: Distances in pixels at which neighbours are compared.
@@ -121,7 +123,7 @@ def _tissue(hu: np.ndarray) -> dict[str, float]:
         return hu[(hu >= low) & (hu < high)]
 
     def percentiles(values: np.ndarray, at: tuple[float, ...]) -> np.ndarray:
-        return np.percentile(values, at) if len(values) >= 20 else np.full(len(at), np.nan)
+        return np.percentile(_thinned(values), at) if len(values) >= 20 else np.full(len(at), np.nan)
 
     fat, soft, dense = part(*FAT), part(*SOFT), part(*DENSE)
     n = max(len(hu), 1)
@@ -164,7 +166,7 @@ def _texture(blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[st
     found = {name: np.concatenate(parts) for name, parts in differences.items()}
 
     def level(name: str, percentile: float = 50) -> float:
-        return float(np.log(np.percentile(found[name], percentile) + 0.5)) if len(found[name]) >= 20 else float("nan")
+        return float(np.log(np.percentile(_thinned(found[name]), percentile) + 0.5)) if len(found[name]) >= 20 else float("nan")
 
     noise = level("column 1")
     spread = np.concatenate(spreads)
@@ -184,6 +186,11 @@ def _texture(blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[st
         "spread": spread_mid - noise,
         "spread_high": spread_high - spread_mid,
     }
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    """Return about SAMPLE of the values, evenly taken."""
+    return values[:: max(1, len(values) // SAMPLE)]
 
 
 def _block_spreads(plane: np.ndarray, soft: np.ndarray) -> np.ndarray:

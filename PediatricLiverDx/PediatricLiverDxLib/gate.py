@@ -27,7 +27,7 @@ COMPONENTS = 16
 #: Part of the covariance's own diagonal that is mixed into it, so that a few hundred exams are enough.
 SHRINKAGE = 0.2
 #: "do not trust" begins at this multiple of the distance that one training exam in 200 exceeds, "look" where one in 20 does.
-FAR = 1.5
+FAR = 1.25
 #: A probability of malignant between these is open.
 OPEN = (0.3, 0.7)
 #: Backbones that differ by more than this in the probability of malignant disagree.
