@@ -70,7 +70,7 @@ class SceneContents:
 
 def write_scene(diagnosis: Diagnosis, aligned: AlignedExam, path: Path) -> None:
     """Write an MRB that opens in Slicer with the four phases side by side, the ROIs and the CAM overlay shown."""
-    path = Path(path)
+    path = Path(path).absolute()  # a scene is not saved into a relative folder
     scene = new_scene()
     contents = build_scene(scene, diagnosis, aligned)
     arrange_views(scene, contents, diagnosis, aligned)
