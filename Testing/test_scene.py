@@ -195,6 +195,20 @@ def test_mrb_holds_no_path_of_this_machine(mrb):
     assert "/tmp" not in text
 
 
+def test_nothing_is_printed(tmp_path, capfd):
+    aligned = example_aligned()
+    write_scene(example_diagnosis(aligned, 2), aligned, tmp_path / "scene.mrb")
+    read_mrb(str(tmp_path / "scene.mrb"))
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err == ""
+
+
+def test_a_folder_that_cannot_be_written_is_an_os_error(exam, tmp_path):
+    with pytest.raises(OSError):
+        write_scene(exam[1], exam[0], tmp_path / "missing" / "scene.mrb")
+
+
 def test_four_phases_are_written_within_seconds(tmp_path):
     aligned = example_aligned((256, 256, 64))
     diagnosis = example_diagnosis(aligned, 1)
