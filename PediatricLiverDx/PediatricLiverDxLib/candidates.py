@@ -15,10 +15,11 @@ from .dicom import Patient, Series, is_dicom, read_disc
 from .dicom_volume import series_image
 from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES
 from .recognition import Hint, read_hint
-from .volume_files import is_volume_file, may_be_phase, read_volume_file, stem
 from .vocabulary import PHASES, InputError
+from .volume_files import is_volume_file, may_be_phase, read_volume_file, stem
 
-#: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions, not noisy.
+#: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions,
+#: not noisy.
 BEST_SPACING_MM = 2.0
 
 #: Series that begin within this time (s) of each other are reconstructions of one acquisition.
@@ -86,17 +87,16 @@ def _of_series(series: Series, hint: Hint) -> Candidate:
 def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
     if not paths:
         raise InputError("Expected DICOM, NIfTI, NRRD or MetaImage files, found none of them; give the folder of one exam.")
-    phases = [path for path in paths if may_be_phase(path)]
+    phases = [path for path in paths if may_be_phase(path)] or paths
     notes = [f"{path.name}: left out, by its name it is not a CT phase." for path in paths if path not in phases]
-    if not phases:
-        raise InputError("Expected CT volumes, found only files named as masks, fields or results; give the phases one by one.")
     candidates, taken = [], {}
     for path in phases:
         folders = [("folder name", part) for part in reversed(path.relative_to(study).parts[:-1])] if path != study else []
         hint = read_hint([("file name", stem(path)), *folders])
         if hint.phase in taken:
             raise InputError(
-                f"Expected one file for each phase, got {taken[hint.phase]} and {path.name} that both say {hint.phase}; give one file for each phase."
+                f"Expected one file for each phase, got {taken[hint.phase]} and {path.name} that both say {hint.phase}; "
+                "give one file for each phase."
             )
         if hint.phase:
             taken[hint.phase] = path.name

@@ -1,7 +1,8 @@
 """A folder as it comes from a CD becomes CT series that may be a phase: headers only, no pixels.
 
 Left out, and counted by kind: localizers, dose reports and other objects without CT pixels, screen saves, projections, bolus tracking.
-One stored series becomes several where it holds several orientations or several passes over the same positions (dynamic and multiphase series).
+One stored series becomes several where it holds several orientations, or several passes over the same positions (dynamic and
+multiphase series).
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ _TRACKING = re.compile(r"smart ?prep|bolus ?track|monitoring|care ?bolus|sure ?s
 _NO_HU = re.compile(r"\b(iodine|jod|iode|vnc|vue|virtual (non|native|unenh)\w*|effective z|zeff|eff-z|perfusion|fat fraction|overlay)\b|碘")
 _PROJECTIONS = {"MIP", "MINIP", "MAXIP", "VRT", "PROJECTION IMAGE", "3D", "CPR", "VOLUME_RENDERING", "SCREEN SAVE", "SCREEN_SAVE"}
 
-_TAGS = (
-    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType SeriesDescription ProtocolName "
-    "ContrastBolusAgent ContrastBolusRoute ContrastBolusStartTime AcquisitionDateTime AcquisitionDate AcquisitionTime ContentTime SeriesTime "
-    "StudyDate SeriesNumber AcquisitionNumber InstanceNumber TemporalPositionIdentifier PatientID PatientName PatientBirthDate Rows Columns "
-    "PixelSpacing ImagePositionPatient ImageOrientationPatient SliceThickness GantryDetectorTilt ConvolutionKernel SamplesPerPixel "
-    "RescaleSlope RescaleIntercept RescaleType SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence NumberOfFrames"
-).split()
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType",
+    "SeriesDescription", "ProtocolName", "ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusStartTime",
+    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentTime", "SeriesTime", "StudyDate", "SeriesNumber",
+    "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
+    "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "GantryDetectorTilt",
+    "ConvolutionKernel", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,8 @@ def is_dicom(path: Path) -> bool:
     except OSError:
         return False
     # Without a preamble: group 0002 or 0008, an element below 0x0100, then a VR or a short length.
-    return start[128:] == b"DICM" or (len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0 and start[:2] != start[2:4])
+    bare = len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0
+    return start[128:] == b"DICM" or bare
 
 
 def _files(folder: Path) -> list[Path]:
@@ -340,8 +344,8 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
 def split_passes(slices: tuple[Slice, ...], normal: np.ndarray) -> list[tuple[Slice, ...]]:
     """Part slices that lie on the same positions several times into passes, by the first tag that tells them apart.
 
-    Temporal position, acquisition number and acquisition time are tried in that order; else, where every position occurs equally often, the
-    k-th in order of time and instance number belongs to pass k. Slices that cannot be parted stay together (see dicom_volume for duplicates).
+    Temporal position, acquisition number and acquisition time are tried in that order; else, where every position occurs equally often,
+    the k-th in order of time and instance number belongs to pass k. Slices that cannot be parted stay together (duplicates).
     """
     distances = np.array([s.position for s in slices]) @ normal
     places = np.round(distances / SAME_POSITION_MM).astype(int)

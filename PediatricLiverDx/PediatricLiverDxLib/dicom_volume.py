@@ -5,6 +5,7 @@ Slices are sorted along the normal of the image plane. A few missing ones are fi
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -87,7 +88,8 @@ def _without_duplicates(series: Series, pixels: _Pixels) -> tuple[list[Slice], l
     notes = []
     if different > len(kept) // 4:
         raise InputError(
-            f"{series.label}: expected one image at each position, got {different} positions with several different images and nothing in the "
+            f"{series.label}: expected one image at each position, got {different} positions with several different images and "
+            "nothing in the "
             "headers that tells them apart; give one series for each phase."
         )
     if same:
@@ -113,7 +115,10 @@ def _refuse_tilt(series: Series, positions: np.ndarray) -> None:
             f"{series.label}: expected slices at right angles to the table, got a gantry tilt of {angle:.1f} degrees; "
             "give a series reconstructed without tilt."
         )
-    raise InputError(f"{series.label}: expected slices stacked in one straight line, got slices that shift sideways; give one series of one scan.")
+    raise InputError(
+        f"{series.label}: expected slices stacked in one straight line, got slices that shift sideways; "
+        "give one series of one scan."
+    )
 
 
 def _grid_rows(label: str, distances: np.ndarray) -> tuple[np.ndarray, float]:
@@ -127,18 +132,20 @@ def _grid_rows(label: str, distances: np.ndarray) -> tuple[np.ndarray, float]:
     largest = int(np.diff(rows).max()) - 1
     if missing and (largest > MAX_GAP_SLICES or missing > MAX_FILLED * rows[-1]):
         raise InputError(
-            f"{label}: expected slices every {usual:.2f} mm, got a gap of {gaps.max():.1f} mm and {missing} slices missing of {rows[-1] + 1}; "
+            f"{label}: expected slices every {usual:.2f} mm, got a gap of {gaps.max():.1f} mm and {missing} slices missing of "
+            f"{rows[-1] + 1}; "
             "copy the whole series again."
         )
     if uneven > UNEVEN * usual:
         raise InputError(
-            f"{label}: expected evenly spaced slices, got distances from {gaps.min():.2f} to {gaps.max():.2f} mm; give a series with one spacing."
+            f"{label}: expected evenly spaced slices, got distances from {gaps.min():.2f} to {gaps.max():.2f} mm; "
+            "give a series with one spacing."
         )
     return rows, spacing
 
 
 def _fill(volume: np.ndarray, rows: np.ndarray) -> None:
-    for below, above in zip(rows[:-1], rows[1:], strict=True):
+    for below, above in itertools.pairwise(rows):
         for row in range(below + 1, above):
             weight = (row - below) / (above - below)
             mixed = (1 - weight) * volume[below].astype(np.float32) + weight * volume[above].astype(np.float32)
@@ -182,7 +189,10 @@ class _Pixels:
                 syntax = getattr(header.file_meta, "TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
                 stored = header.get("PixelData")
         except Exception as error:
-            raise InputError(f"{self._label}: a slice's file is damaged or cut short ({type(error).__name__}); copy the exam again.") from error
+            raise InputError(
+                f"{self._label}: a slice's file is damaged or cut short ({type(error).__name__}); "
+                "copy the exam again."
+            ) from error
         if stored is None:
             raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
         if syntax.is_encapsulated:

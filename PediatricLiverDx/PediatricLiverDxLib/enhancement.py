@@ -1,8 +1,8 @@
 """How bright aorta, liver, portal vein and kidneys are in one CT volume, and which contrast phase that speaks for.
 
-Nothing is segmented for its own sake: the spinal canal (soft tissue ringed by bone) gives the midline, the aorta is the brightest round thing of its
-size in front of the vertebra, the liver the largest solid organ on the right. All lengths scale with the width of the body, so that the same rules
-hold for a newborn and an adult.
+Nothing is segmented for its own sake: the spinal canal (soft tissue ringed by bone) gives the midline, the aorta is the brightest round
+thing of its size in front of the vertebra, the liver the largest solid organ on the right. All lengths scale with the width of the body,
+so that the same rules hold for a newborn and an adult.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .vocabulary import PHASES
 #: Voxels are averaged to about this part of the body's width in the slice, and twice that between slices, before anything is measured.
 COARSE = 0.008
 
-#: Expected HU and spread of each measure in each phase. Centres follow the organ HU of children where they are published (liver 70, 113; aorta 149 in
+#: Expected HU and spread of each measure in each phase. Centres follow the organ HU of children where they are published (liver 70,
+#: 113; aorta 149 in
 #: the portal phase) and measured adult values (aorta 42, portal vein 186); the others and all spreads are assumptions.
 _EXPECTED = {
     #        aorta        aorta - liver  liver      portal - liver  kidney

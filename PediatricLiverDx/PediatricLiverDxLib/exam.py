@@ -104,8 +104,8 @@ def read_exam(study: Path | None = None, files: Mapping[str, Path] | None = None
         files: phase -> volume file, multi-frame DICOM file, or folder that holds this phase. Instead of study.
 
     Raises:
-        InputError: no usable phase, files of two patients, one series given twice, phases that do not overlap, or a volume that is damaged,
-            too small, too large, sheared, uneven, not finite or not in HU.
+        InputError: no usable phase, files of two patients, one series given twice, phases that do not overlap, or a volume that is
+            damaged, too small, too large, sheared, uneven, not finite or not in HU.
     """
     if (study is None) == (not files):
         raise InputError("Expected either a folder with the exam or files for its phases, got both or neither.")
@@ -132,7 +132,10 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
             candidates.append(candidate)
             _refuse_patients(candidates)
             if candidate.hint.phase not in (None, phase):
-                notes.append(f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; check whether phases are swapped.")
+                notes.append(
+                    f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; "
+                    "check whether phases are swapped."
+                )
             image, read_notes = candidate.read()
             image, hu_notes = canonical_hu(image, phase if candidate.source == phase else f"{phase} ({candidate.source})")
             phases[phase] = PhaseVolume(image, candidate.source, "given")
@@ -191,7 +194,8 @@ def _from_brightness(
             continue
         if fits_another and len(silent) > 1:
             raise InputError(
-                f"Expected one volume for each phase, got {len(silent)} whose names tell no phase and of which two look like the same phase; "
+                f"Expected one volume for each phase, got {len(silent)} whose names tell no phase and of which two look like the same "
+                "phase; "
                 "give a file or folder for each phase."
             )
         how = "image brightness" + (" and time of acquisition" if len(silent) > 1 and None not in times else "")
@@ -200,7 +204,8 @@ def _from_brightness(
             phase = phase if len(silent) > 1 or "PVP" not in free else "PVP"  # most children get the portal venous phase only
         if ahead < SURE:
             warnings.append(
-                f"{candidate.source}: taken as {PHASE_NAMES[phase]} ({phase}) from {how}, which is not certain; give the phase if it is another."
+                f"{candidate.source}: taken as {PHASE_NAMES[phase]} ({phase}) from {how}, which is not certain; "
+                "give the phase if it is another."
             )
         found[phase] = PhaseVolume(image, candidate.source, how)
     return found
@@ -256,7 +261,8 @@ def _extent_warnings(phases: Mapping[str, PhaseVolume]) -> list[str]:
         covered = shared / (high - low)
         if covered[2] < 0.8 or min(covered) < 0.5:
             warnings.append(
-                f"{phase}: covers only {100 * min(covered):.0f} % of the extent of {reference}; what lies outside is taken as absent in {phase}."
+                f"{phase}: covers only {100 * min(covered):.0f} % of the extent of {reference}; "
+                f"what lies outside is taken as absent in {phase}."
             )
     return warnings
 

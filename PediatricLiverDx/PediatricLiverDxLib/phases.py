@@ -1,7 +1,7 @@
 """Contrast phase from words and from times: what a series or file is called, and how long after the bolus it was taken.
 
-`phase_from_name` reads one text (series description, protocol, file or folder name) in English, German, French, Spanish, Italian, Portuguese,
-Chinese, Japanese, Korean or Russian. `phase_from_delay` reads seconds. Both say nothing rather than guess.
+`phase_from_name` reads one text (series description, protocol, file or folder name) in English, German, French, Spanish, Italian,
+Portuguese, Dutch, Chinese, Japanese, Korean or Russian. `phase_from_delay` reads seconds. Both say nothing rather than guess.
 """
 
 from __future__ import annotations
@@ -21,32 +21,41 @@ _MISLEADING = re.compile(
 
 #: No contrast at all.
 _PLAIN = (
-    r"non[- ]?con(?:trast\w*)?|non[- ]?ce|non[- ]?enh\w*|nonkontrast|un-?enhanced|unenh|w/?o(?: (?:iv )?(?:con\w*|c|ce))?|without(?: \w+)? contrast"
-    r"|without|no con(?:trast)?|pre[- ]?con(?:trast\w*)?|pre[- ]?kontrast|pre|precontr\w*|plain|nc|ncct|nect|ncp|pc|c-|-c|baseline|non[- ]?inject[eé]\w*"
+    r"non[- ]?con(?:trast\w*)?|non[- ]?ce|non[- ]?enh\w*|nonkontrast|un-?enhanced|unenh"
+    r"|w/?o(?: (?:iv )?(?:con\w*|c|ce))?|without(?: \w+)? contrast"
+    r"|without|no con(?:trast)?|pre[- ]?con(?:trast\w*)?|pre[- ]?kontrast|pre|precontr\w*|plain|nc|ncct|nect|ncp|pc|c-|-c|baseline"
+    r"|non[- ]?inject[eé]\w*"
     r"|nativ\w*|spontan\w*|ohne(?: \w+)?|vor km|leerserie|sans(?: \w+)?|avant injection|sin(?: \w+)?|simple|basal\w*|senza(?: \w+)?"
     r"|dirett[ao]|sem(?: \w+)?|zonder(?: \w+)?|blanco|без(?: \w+)?|нативн\w*|бесконтраст\w*"
 )
 _PLAIN_CJK = r"平扫|平掃|非增强|非增強|未增强|无增强|增强前|增強前|造影前|非造影|单纯|単純|조영전|비조영|조영 전"
 
-_ARTERIAL = r"art[eé]r\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|angio\w*|(?:früh|frueh|spät|spaet)art\w*|артер\w*|\w*arteri(?:al|el|ell|elle|elles|eller|a|o|osa|oso|ale|\xe8l)\w*"
+_ARTERIAL = (
+    r"art[eé]r\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|angio\w*|(?:früh|frueh|spät|spaet)art\w*|артер\w*"
+    r"|\w*arteri(?:al|el|a|o)\w*"
+)
 _ARTERIAL_CJK = r"动脉|動脈|동맥"
 
 _PORTAL = (
-    r"portal\w*|port|porto\w*|portov\w*|portven\w*|pvp|pv|pvph|pven|pvpp|vp|hvp|ppv|ven|vein|venous|venös\w*|venoes\w*|venos[ao]s?|veineu\w*|veinous"
+    r"portal\w*|port|porto\w*|portov\w*|portven\w*|pvp|pv|pvph|pven|pvpp|vp|hvp|ppv|ven|vein|venous|venös\w*|venoes\w*|venos[ao]s?"
+    r"|veineu\w*|veinous"
     r"|\w*portalven\w*|\w*venös\w*|\w*venoes\w*|порталь\w*|веноз\w*|вен"
 )
 _PORTAL_CJK = r"门静脉|門靜脈|門静脈|门脉|門脈|静脉|靜脈|门静|문맥|정맥"
 
 _DELAYED = (
-    r"delay\w*|del(?= *(?:$|\d|phase))|dly|dlyd|delays|equilib\w*|equil|eq|dp|dph|late|washout|wash-out|excret\w*|tard\w*|spät\w*|spaet\w*|äquilib\w*|aequilib\w*"
+    r"delay\w*|del(?= *(?:$|\d|phase))|dly|dlyd|delays|equilib\w*|equil|eq|dp|dph|late|washout|wash-out|excret\w*|tard\w*|spät\w*|spaet\w*"
+    r"|äquilib\w*|aequilib\w*"
     r"|équilib\w*|gleichgewicht\w*|ritard\w*|отсроч\w*|выделит\w*|равновес\w*"
 )
 _DELAYED_CJK = r"延迟|延遲|遅延|延时|延時|平衡|排泄|지연|평형"
 
 #: Contrast was given, but the phase is not said.
 _ENHANCED = (
-    r"post[- ]?con(?:trast\w*)?|post[- ]?kontrast\w*|with(?: \w+)? contrast|w/?(?: iv)? ?con(?:trast)?|w/?c|c\+|\+c|ce|cect|enhanced|post|contrast"
-    r"|km|mit(?: \w+)? (?:km|kontrastmittel)|kontrast\w*|avec(?: \w+)?|inject[eé]\w*|con (?:civ|contraste|mdc|mezzo)|mdc|с контраст\w*|contraste"
+    r"post[- ]?con(?:trast\w*)?|post[- ]?kontrast\w*|with(?: \w+)? contrast|w/?(?: iv)? ?con(?:trast)?|w/?c|c\+|\+c|ce|cect"
+    r"|enhanced|post|contrast"
+    r"|km|mit(?: \w+)? (?:km|kontrastmittel)|kontrast\w*|avec(?: \w+)?|inject[eé]\w*|con (?:civ|contraste|mdc|mezzo)|mdc|с контраст\w*"
+    r"|contraste"
 )
 _ENHANCED_CJK = r"增强|增強|造影|조영"
 
@@ -64,7 +73,9 @@ _WORDS = {
 }
 _ENHANCED_WORD = _word(_ENHANCED, _ENHANCED_CJK)
 _EARLY_OR_LATE = re.compile(r"late|early|spät|spaet|früh|frueh|tard|temprana|precoce|précoce|晚期|早期|后期|後期")
-_DELAY = re.compile(r"(?<![^\W_])(?:t ?)?[+]?(\d{1,3})[ -]?(s|sec|secs|seconds?|sek|秒|min|mins|minutes?|minuten|分钟|分鐘|分|мин|сек)(?![^\W_])")
+_DELAY = re.compile(
+    r"(?<![^\W_])(?:t ?)?[+]?(\d{1,3})[ -]?(s|sec|secs|seconds?|sek|秒|min|mins|minutes?|minuten|分钟|分鐘|分|мин|сек)(?![^\W_])"
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +89,8 @@ class NamedPhase:
 def phase_from_name(text: str) -> NamedPhase | None:
     """Return what a name says about the contrast phase, None where it says nothing or names several phases.
 
-    Words count only where they stand alone ("art" but not "part", "pc" but not "pcl"); "late arterial" is arterial, "late portal" portal, "late venous" delayed;
-    a delay counts where no word does ("70s" is portal venous, "3min" delayed).
+    Words count only where they stand alone ("art" but not "part", "pc" but not "pcl"); "late arterial" is arterial, "late portal" portal,
+    "late venous" delayed; a delay counts where no word does ("70s" is portal venous, "3min" delayed).
     """
     text = _spread(text)
     text = _MISLEADING.sub(" ", text)

@@ -1,4 +1,5 @@
-"""Which volume is which phase: first by what names and times say, and where they are silent by the image itself, in the order of the bolus."""
+"""Which volume is which phase: first by what names and times say, and where they are silent by the image itself, in the "
+"order of the bolus."""
 
 from __future__ import annotations
 
@@ -78,7 +79,7 @@ def phases_from_images(
 
 
 def contradictions(measures: dict[str, Enhancement]) -> list[str]:
-    """Return warnings where the brightness of named phases speaks against their names: swapped phases, or contrast where none should be."""
+    """Return warnings where the brightness of named phases speaks against their names."""
     named = [phase for phase in PHASES if phase in measures and measures[phase].found]
 
     def total(phases):
@@ -87,7 +88,10 @@ def contradictions(measures: dict[str, Enhancement]) -> list[str]:
     best = max(itertools.permutations(named), key=total)
     if total(best) - total(named) > CONTRADICTED:
         moved = " and ".join(name for name, phase in zip(named, best, strict=True) if name != phase)
-        return [f"{moved} look swapped: by the brightness of aorta, liver and kidneys the names do not fit the images; check which is which."]
+        return [
+            f"{moved} look swapped: by the brightness of aorta, liver and kidneys the names do not fit the images; "
+            "check which is which."
+        ]
     warnings = []
     for phase in named:
         scores = measures[phase].likelihoods()

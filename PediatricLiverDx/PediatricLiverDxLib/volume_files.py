@@ -14,7 +14,8 @@ SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 #: Files with these words hold masks, fields or results of this software, never a phase.
 _NO_CT = re.compile(
-    r"(?<![^\W_])(?:masks?|seg|segmentations?|labels?|labelmap|lesions?|tumou?rs?|gt|truth|displacement|field|cam|roi|annotation|dose)(?![^\W_])"
+    r"(?<![^\W_])(?:masks?|seg|segmentations?|labels?|labelmap|lesions?|tumou?rs?|gt|truth|displacement|field|cam|roi|annotation|dose)"
+    r"(?![^\W_])"
 )
 
 
@@ -52,8 +53,14 @@ def read_volume_file(path: Path) -> sitk.Image:
         reader.ReadImageInformation()
     except RuntimeError as error:
         if "orthonormal" in str(error):
-            raise InputError(f"{name}: expected axes at right angles, got a sheared volume (gantry tilt); resample it or give DICOM.") from error
-        raise InputError(f"{name}: expected a NIfTI, NRRD or MetaImage volume, got something else or a damaged file; convert it again.") from error
+            raise InputError(
+                f"{name}: expected axes at right angles, got a sheared volume (gantry tilt); "
+                "resample it or give DICOM."
+            ) from error
+        raise InputError(
+            f"{name}: expected a NIfTI, NRRD or MetaImage volume, got something else or a damaged file; "
+            "convert it again."
+        ) from error
     size = reader.GetSize()
     if len(size) == 3 and min(size) > 2:
         refuse_size((*sorted(size)[1:], min(size)) if max(size) <= 1024 else size, name)
