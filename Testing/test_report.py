@@ -200,7 +200,9 @@ def test_box_is_drawn_around_what_it_encloses(exam):
     view = SlicePictures(replace(aligned, hu=hu), (lesion,)).views(10, lesion)["AP"]
     box = re.search(r'<rect class="box" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"', view)
     x, y, width, height = map(float, box.groups())
-    rows, columns = np.nonzero(picture(view) > 215)
+    image = picture(view)
+    x, y, width, height = (value * image.shape[1] / 320 for value in (x, y, width, height))
+    rows, columns = np.nonzero(image > 215)
     assert columns.min() == pytest.approx(x, abs=1.5)
     assert columns.max() + 1 == pytest.approx(x + width, abs=1.5)
     assert rows.min() == pytest.approx(y, abs=1.5)

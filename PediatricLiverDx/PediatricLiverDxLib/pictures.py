@@ -12,7 +12,7 @@ import numpy as np
 
 from . import wording
 from .colours import CAM_OPACITY, CAM_THRESHOLD, cam_ramp
-from .composites import body_mask, detector_images, detector_transform
+from .composites import DetectorTransform, body_mask, detector_images, detector_transform
 from .png import data_uri, grey_png, ramp_png
 from .vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from .attribution import PhaseShapley
     from .diagnosis import LesionDiagnosis
 
-#: Width of a whole-slice picture in pixels, by how many lesions share the file; none larger than what is worth its bytes.
-_WIDTHS = ((3, 320), (8, 224))
+#: Greatest width of a whole-slice picture in pixels, by how many lesions share the file.
+_WIDTHS = ((3, 384), (8, 224))
 _SMALLEST_WIDTH = 160
+#: Width of a whole-slice picture in the units of what is drawn over it.
+_UNITS = 320
 
 _ROWS = ("lower", "middle", "upper")
 
@@ -35,15 +37,19 @@ class SlicePictures:
         self._aligned = aligned
         self._lesions = lesions
         width = next((width for limit, width in _WIDTHS if len(lesions) <= limit), _SMALLEST_WIDTH)
-        self._transform = detector_transform(aligned, width)
+        transform = detector_transform(aligned, width)
+        native = int(np.ceil(transform.step_xy[0] * width))
+        if native < width:  # more pixels than the scanner gave cost bytes and show nothing
+            step = tuple(step * width / native for step in transform.step_xy)
+            width, transform = native, DetectorTransform(transform.start_xy, step, native)
+        self._transform, self._per_pixel = transform, _UNITS / width
         mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
         columns = np.flatnonzero(mask.any((0, 1)))
         self._midline = (columns[0] + columns[-1] + 1) / 2 * stride[2]
         rows = np.flatnonzero(mask.any((0, 2)))
-        ends = self._transform.to_detector(np.array([0, rows[0] * stride[1], 0, (rows[-1] + 1) * stride[1]]))
+        ends = transform.to_detector(np.array([0, rows[0] * stride[1], 0, (rows[-1] + 1) * stride[1]]))
         self._top = max(0, int(ends[1]) - 4)
         self._bottom = min(width, int(np.ceil(ends[3])) + 4)
-        self.width, self.height = width, self._bottom - self._top
 
     def views(self, z: int, lesion: LesionDiagnosis) -> dict[str, str]:
         """Return phase -> picture of slice z with the boxes of all lesions that it cuts, for the phases that were acquired."""
@@ -53,7 +59,7 @@ class SlicePictures:
         return {
             phase: _view(
                 phase,
-                grey_png(images[p]),
+                images[p],
                 f"Whole axial slice, {PHASE_NAMES[phase]} phase, {height}, with the box of {wording.lesion_name(lesion)}",
                 marks,
             )
@@ -68,21 +74,24 @@ class SlicePictures:
         return f"slice {z + 1} of {size[2]}, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
 
     def _marks(self, z: int, lesion: LesionDiagnosis) -> str:
+        height = (self._bottom - self._top) * self._per_pixel
         marks = []
         for other in self._lesions:
             box = other.roi.index_box(self._aligned.grid)
             if box[2] <= z + 0.5 <= box[5]:
-                x0, y0, x1, y1 = self._transform.to_detector(np.array([box[0], box[1], box[3], box[4]]))
+                corners = self._transform.to_detector(np.array([box[0], box[1], box[3], box[4]]))
+                x0, y0, x1, y1 = (corners - [0, self._top, 0, self._top]) * self._per_pixel
                 kind = "box" if other is lesion else "box other"
-                marks.append(f'<rect class="{kind}" x="{x0:.1f}" y="{y0 - self._top:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"/>')
+                marks.append(f'<rect class="{kind}" x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"/>')
                 if other is not lesion:
-                    marks.append(f'<text x="{x0:.1f}" y="{y0 - self._top - 3:.1f}">{escape(other.id)}</text>')
-        pixel_mm = self._transform.step_xy[0] * self._aligned.grid.spacing_xyz[0]
-        right, low = self.width - 6, self.height - 7
-        bar = 50 / pixel_mm
-        marks.append(f'<path class="bar" d="M{right - bar:.1f} {low}H{right}"/><text x="{right - bar:.1f}" y="{low - 5}">5 cm</text>')
-        marks.append(f'<text x="5" y="{self.height / 2:.0f}">R</text>')
-        return f'<svg viewBox="0 0 {self.width} {self.height}" preserveAspectRatio="none" aria-hidden="true">{"".join(marks)}</svg>'
+                    marks.append(f'<text x="{x0:.1f}" y="{y0 - 3:.1f}">{escape(other.id)}</text>')
+        unit_mm = self._transform.step_xy[0] * self._aligned.grid.spacing_xyz[0] / self._per_pixel
+        right, low = _UNITS - 6, height - 7
+        bar = 50 / unit_mm
+        marks.append(f'<path class="bar" d="M{right - bar:.1f} {low:.1f}H{right}"/>')
+        marks.append(f'<text x="{right - bar:.1f}" y="{low - 5:.1f}">5 cm</text>')
+        marks.append(f'<text x="5" y="{height / 2:.0f}">R</text>')
+        return f'<svg viewBox="0 0 {_UNITS} {height:.2f}" preserveAspectRatio="none" aria-hidden="true">{"".join(marks)}</svg>'
 
     def place(self, lesion: LesionDiagnosis) -> str:
         """Return on which side of the body's midline a lesion lies; which part of the liver that is, no network was asked."""
@@ -113,7 +122,7 @@ def crop_grid(lesion: LesionDiagnosis, present: tuple[bool, ...], slices: SliceP
         overlay = f'<img class="cam" src="{cam}" alt="">'
         name = f"{wording.lesion_name(lesion)}, {_ROWS[k]} third"
         views = {
-            phase: _view(phase, grey_png(lesion.composites[k, p]), f"Close-up of {name}, {PHASE_NAMES[phase]} phase", overlay)
+            phase: _view(phase, lesion.composites[k, p], f"Close-up of {name}, {PHASE_NAMES[phase]} phase", overlay)
             for p, phase in enumerate(PHASES)
             if present[p]
         }
@@ -179,6 +188,10 @@ def _grid(rows: list[tuple[str, str, dict[str, str]]]) -> str:
     return f'<div class="grid">{"".join(cells)}</div>'
 
 
-def _view(phase: str, png: bytes, alt: str, over: str) -> str:
-    name = PHASE_NAMES[phase].capitalize()
-    return f'<div class="view" data-phase="{name}"><img src="{data_uri(png)}" alt="{escape(alt)}">{over}</div>'
+def _view(phase: str, image: np.ndarray, alt: str, over: str) -> str:
+    """Return a picture with what is drawn over it; it grows to the window while it has the focus, its slot keeps its place."""
+    name, (height, width) = PHASE_NAMES[phase].capitalize(), image.shape
+    return (
+        f'<div class="slot" style="aspect-ratio:{width}/{height}"><div class="view" tabindex="0" data-phase="{name}" '
+        f'style="--ratio:{width / height:.4f}"><img src="{data_uri(grey_png(image))}" alt="{escape(alt)}">{over}</div></div>'
+    )

@@ -104,13 +104,15 @@ def _gate(diagnosis: Diagnosis) -> str:
 def _findings(diagnosis: Diagnosis, pictures: SlicePictures) -> str:
     if not diagnosis.lesions:
         return f'<section class="card"><h2>Result</h2><p>{escape(wording.NO_LESION)}</p></section>'
+    look = _GATE_LOOKS[diagnosis.gate.verdict][0]
+    chip = "" if look == "trust" else f' <span class="chip {look}">{escape(wording.GATE_CHIPS[diagnosis.gate.verdict])}</span>'
     entries = []
     for lesion in diagnosis.lesions:
         side = wording.side_of(lesion)
         name, where = escape(wording.lesion_name(lesion)), escape(pictures.place(lesion))
         entries.append(
             f'<div class="finding">{pictures.thumbnail(lesion)}<div>'
-            f'<p class="label">{name} · {wording.lesion_size(lesion)}, {where}</p>'
+            f'<p class="label">{name} · {wording.lesion_size(lesion)}, {where}{chip}</p>'
             f'<p class="words {side}">{escape(wording.verdict(lesion))}</p>{_stack(lesion)}'
             f'<p class="small"><a href="#{escape(lesion.id)}">Pictures and reasons for {name}</a></p></div></div>'
         )
@@ -152,7 +154,7 @@ def _lesion(lesion: LesionDiagnosis, diagnosis: Diagnosis, aligned: AlignedExam,
 <p class="soft">Box {found}{score}, {wording.lesion_size(lesion)}, {escape(pictures.place(lesion))}, centre RAS {center} mm.</p>
 <h3>Where it is</h3>
 <div class="picture">
-<p class="soft small">Whole slices through the lesion. Yellow: its box. The patient's right is on the left.</p>
+<p class="soft small">Whole slices. Yellow: the lesion's box. The patient's right is on the left. Click a picture to enlarge it.</p>
 {pictures.grid(lesion)}</div>
 <h3>What the networks saw, and where they looked</h3>
 <div class="picture crops">

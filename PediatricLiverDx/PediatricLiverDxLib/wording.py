@@ -19,6 +19,9 @@ GATE_TITLES = {
 }
 
 
+#: The same in two words, to stand beside a result.
+GATE_CHIPS = {"trust": "", "look": "look twice", "do not trust": "do not trust"}
+
 _NOUNS = {"malignant": "malignancy", "benign": "a benign lesion"}
 _OPPOSITE_SIDES = {"malignant": "benign", "benign": "malignant"}
 
