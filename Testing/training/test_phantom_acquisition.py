@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from training.phantom import breathing, realism
 from training.phantom.acquisition import acquire, couch, draw_protocol, pixel_positions, slice_positions
 from training.phantom.protocol import mtf
 
+REAL_CT = Path(__file__).parents[3] / "shared" / "ct"
 LANDMARKS = breathing.Landmarks(dome_z=0.0, pelvis_z=-160.0, back_y=30.0, front_y=-80.0, half_width=110.0)
 NODES = np.arange(-152.0, 25.0, 8.0), np.arange(-120.0, 121.0, 8.0), np.arange(-120.0, 121.0, 8.0)
 
@@ -228,3 +230,22 @@ def test_realism_measures_the_noise_and_sharpness_that_were_asked_for():
     # A Gaussian of half value at 0.35 per mm has sigma 0.54 mm and a 10-90 % distance of 1.4 mm; aperture and stairs add to it.
     assert 1.2 < measured.skin_rise_mm < 2.0
     assert np.isnan(measured.fat_rise_mm)
+
+
+def test_realism_draws_its_figure(tmp_path):
+    protocol = plain_protocol()
+    scans = []
+    for seed in range(3):
+        image = sitk.GetImageFromArray(acquire(np.random.default_rng(seed), ellipse(protocol, 3), np.arange(3) * 3.0, protocol))
+        image.SetSpacing((2.0, 2.0, 3.0))
+        scans.append(realism.measure(image, f"ellipse {seed}"))
+    realism.compare(scans[:1], scans[1:], tmp_path / "realism.png")
+    assert (tmp_path / "realism.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not (REAL_CT / "dcmqi-liver").is_dir(), reason="no real CT beside the repository")
+def test_realism_measures_a_real_scan():
+    ((name, image),) = realism.real_scans(REAL_CT / "dcmqi-liver")
+    measured = realism.measure(image, name)
+    assert 20.0 < measured.noise_sd_hu < 45.0
+    assert 0.2 < measured.mean_frequency < 0.35 and 1.5 < measured.skin_rise_mm < 2.3

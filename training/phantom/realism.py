@@ -254,7 +254,7 @@ def real_scans(folder: Path) -> Iterator[tuple[str, sitk.Image]]:
     for path in sorted(folder.rglob("*.nii*")):
         if "seg" not in path.name:
             yield path.name.split(".")[0], sitk.ReadImage(str(path), sitk.sitkFloat32)
-    for directory in sorted(p for p in folder.rglob("*") if p.is_dir()):
+    for directory in sorted(p for p in (folder, *folder.rglob("*")) if p.is_dir()):
         for series in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(directory)):
             files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(directory), series)
             if len(files) >= 3:
@@ -288,10 +288,11 @@ def compare(real: list[ScanStatistics], phantoms: list[ScanStatistics], picture:
     colours = dict(zip([s.name for s in real], plt.cm.tab10.colors, strict=False))
     for axis, (key, x, title, x_label, y_label) in zip(axes.ravel(), panels, strict=False):
         curves = np.stack([getattr(s, key) for s in phantoms])
-        known = np.isfinite(curves).sum(axis=0) >= max(len(curves) // 10, 3)
-        low, middle, high = np.nanpercentile(curves[:, known], (5, 50, 95), axis=0)
-        axis.fill_between(x[known], low, high, color="0.85", label=f"{len(phantoms)} phantom scans, 5-95 %")
-        axis.plot(x[known], middle, color="0.45", linewidth=1.2, label="phantoms, median")
+        known = np.isfinite(curves).sum(axis=0) >= max(len(curves) // 10, 1)
+        if known.any():
+            low, middle, high = np.nanpercentile(curves[:, known], (5, 50, 95), axis=0)
+            axis.fill_between(x[known], low, high, color="0.85", label=f"{len(phantoms)} phantom scans, 5-95 %")
+            axis.plot(x[known], middle, color="0.45", linewidth=1.2, label="phantoms, median")
         for scan in real:
             curve = getattr(scan, key)
             if np.isfinite(curve).any() and not (key == "spectrum" and scan.spacing_mm[1] > 2.0):
@@ -300,6 +301,7 @@ def compare(real: list[ScanStatistics], phantoms: list[ScanStatistics], picture:
                 axis.plot(x, curve, color=colours[scan.name], linewidth=1.3, linestyle=":" if coarse else "-", label=label)
         axis.set(title=title, xlabel=x_label, ylabel=y_label)
     axes[0, 0].legend(fontsize=7)
+    axes[0, 2].legend(fontsize=7, loc="lower right")
     for axis, pair in zip(axes.ravel()[4:], (("noise_sd_hu", "mean_frequency"), ("fat_rise_mm", "lateral_ratio")), strict=True):
         axis.scatter(*([getattr(s, k) for s in phantoms] for k in pair), s=9, color="0.6")
         for scan in real:
