@@ -24,10 +24,10 @@ COARSE = 0.008
 #: the portal phase) and measured adult values (aorta 42, portal vein 186); the others and all spreads are assumptions.
 _EXPECTED = {
     #        aorta        aorta - liver  liver      portal - liver  kidney
-    "PC": ((50, 22), (-10, 25), (62, 12), (10, 12), (38, 20)),
-    "AP": ((290, 80), (200, 75), (85, 18), (20, 20), (160, 45)),
-    "PVP": ((165, 35), (52, 28), (113, 20), (45, 22), (175, 40)),
-    "DP": ((118, 22), (20, 16), (98, 16), (20, 14), (150, 40)),
+    "PC": ((55, 28), (-5, 30), (60, 12), (12, 10), (46, 16)),
+    "AP": ((290, 75), (200, 70), (85, 18), (22, 15), (135, 40)),
+    "PVP": ((165, 30), (52, 25), (115, 20), (42, 20), (150, 40)),
+    "DP": ((122, 20), (25, 14), (97, 16), (24, 12), (125, 35)),
 }
 _WEIGHTS = (1.0, 0.5, 1.0, 0.5, 1.0)
 
@@ -139,12 +139,12 @@ def _shifted(mask: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 def _around_spine(hu: np.ndarray, spacing: np.ndarray, width: float, canal: np.ndarray) -> tuple[float, float]:
     """Return the HU of aorta and kidneys: the brightest discs before, and to both sides of, the vertebra; medians over the slices."""
-    radius = max(1, round(0.018 * width / spacing[1]))
+    radius = max(1, round(0.010 * width / spacing[1]))
     opened = _opening(hu, (0, radius, radius))
     depth = _vertebra_depth(hu, spacing, width, canal)
     y = (np.arange(hu.shape[1])[None, :, None] - canal[:, 0, None, None]) * spacing[1]
     x = (np.arange(hu.shape[2])[None, None, :] - canal[:, 1, None, None]) * spacing[2]
-    vertebra = (np.abs(x) < 0.75 * depth) & (y > -1.02 * depth)
+    vertebra = (np.abs(x) < 0.8 * depth) & (y > -1.1 * depth)
     front = (np.abs(x) < 0.12 * width) & (y < -0.6 * depth) & (y > -depth - 0.13 * width) & ~vertebra
     sides = (np.abs(x) > 0.1 * width) & (np.abs(x) < 0.3 * width) & (np.abs(y + 0.5 * depth) < 0.1 * width) & (hu < 350)
     return _bright(opened, front, 99), _bright(opened, sides, 90)
@@ -166,7 +166,7 @@ def _vertebra_depth(hu: np.ndarray, spacing: np.ndarray, width: float, canal: np
             while end + 1 < len(line) and line[end + 1] > 110:
                 end += 1
             depths.append((end + 1) * spacing[1])
-    return float(np.clip(np.median(depths) if depths else 0.11 * width, 0.07 * width, 0.25 * width))
+    return float(np.clip(np.median(depths) if depths else 0.11 * width, 0.09 * width, 0.25 * width))
 
 
 def _liver(hu: np.ndarray, spacing: np.ndarray, width: float) -> tuple[float, float]:
