@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import torch
 from monai.networks.layers import GaussianFilter
-from torch.nn import functional
-
 from PediatricLiverDxLib.vocabulary import PHASES, WINDOWS
+from torch.nn import functional
 
 #: Level and width of each phase's window, shaped to meet (n, phase, row, column).
 LEVELS = torch.tensor([WINDOWS[phase][0] for phase in PHASES]).view(1, -1, 1, 1)
@@ -33,8 +32,10 @@ def jitter_window(images: torch.Tensor, generator: torch.Generator, strength: fl
     """
     n, phases = images.shape[:2]
     some = (torch.rand(n, 1, 1, 1, generator=generator) < 0.8).float() * strength
-    shift = some * (0.03 * torch.randn(n, 1, 1, 1, generator=generator) + 0.03 * torch.randn(n, phases, 1, 1, generator=generator))
-    gain = torch.exp(some * (0.08 * torch.randn(n, 1, 1, 1, generator=generator) + 0.06 * torch.randn(n, phases, 1, 1, generator=generator)))
+    common = torch.randn(2, n, 1, 1, 1, generator=generator)
+    own = torch.randn(2, n, phases, 1, 1, generator=generator)
+    shift = some * (0.03 * common[0] + 0.03 * own[0])
+    gain = torch.exp(some * (0.08 * common[1] + 0.06 * own[1]))
     return (images - 0.5) * gain + (0.5 + shift)
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import timm
 import torch
-from torch import nn
-
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE
 from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, PHASES, InputError
+from torch import nn
 
 
 class Backbone(nn.Module):

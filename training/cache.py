@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
-
 from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.composites import (
     ROI_MARGIN,
@@ -30,6 +28,7 @@ from PediatricLiverDxLib.composites import (
     resampling_matrix,
 )
 from PediatricLiverDxLib.vocabulary import CLASSES, PHASES, K
+from tqdm import tqdm
 
 from .cohort import ExamRecord
 from .configuration import CacheSettings
@@ -62,11 +61,15 @@ class CachedLesion:
 
 @dataclass(frozen=True)
 class DetectorSlice:
-    """One cached detector input: slice index, boxes (n, 4) in detector pixels, and the lesion (by size) of each box."""
+    """One cached detector input: slice index, boxes (n, 4) in detector pixels, the lesion (by size) of each, and whether it has none.
+
+    A slice with nothing but sections below SMALLEST_SECTION has no boxes and yet is not empty.
+    """
 
     z: int
     boxes: np.ndarray
     lesions: tuple[int, ...]
+    empty: bool
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def open_exam(folder: Path) -> CachedExam:
         folder, data["exam_id"], data["class_index"], tuple(data["present"]), np.array(data["spacing_xy"]),
         tuple(CachedLesion(np.array(item["box"]), np.array(item["origin"]), item["step"], np.array(item["sections"]))
               for item in data["lesions"]),
-        tuple(DetectorSlice(item["z"], np.array(item["boxes"], np.float32).reshape(-1, 4), tuple(item["lesions"]))
+        tuple(DetectorSlice(item["z"], np.array(item["boxes"], np.float32).reshape(-1, 4), tuple(item["lesions"]), item["empty"])
               for item in data["slices"]),
         tuple(tuple(group) for group in data["groups"]),
     )
@@ -226,7 +229,11 @@ def _sections(lesions: tuple[Lesion, ...], z: int, transform) -> dict[str, list]
         place = z - int(lesion.box[2])
         if 0 <= place < len(lesion.marked) and lesion.marked[place]:
             box = transform.to_detector(lesion.slice_boxes[place])
-            if min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_SECTION:
-                boxes.append([float(v) for v in box])
-                owners.append(owner)
-    return {"boxes": boxes, "lesions": owners}
+            owners.append(owner)
+            boxes.append([float(v) for v in box])
+    large = [min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_SECTION for box in boxes]
+    return {
+        "boxes": [box for box, shown in zip(boxes, large, strict=True) if shown],
+        "lesions": [owner for owner, shown in zip(owners, large, strict=True) if shown],
+        "empty": not boxes,
+    }

@@ -17,19 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import ThreadBuffer
+from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
-
 from .backbones import Backbone, build_backbone
 from .cache import CachedExam
 from .composite_batches import CompositeBatches
 from .configuration import ClassifierSettings, Configuration
-from .run_folder import AveragedWeights, append_history, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
+from .run_folder import AveragedWeights, append_history, autocast, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
 from .statistics import auc
 
 
@@ -131,7 +130,7 @@ def predict(model: Backbone, exams: Sequence[CachedExam], device: torch.device |
     for start in range(0, len(rows), batch // 3):
         part = rows[start : start + batch // 3]
         images = torch.from_numpy(np.concatenate([exam.composites[rank] for exam, rank in part])).to(device).float().div_(255)
-        with _autocast(torch.device(device)):
+        with autocast(torch.device(device)):
             found = model(images.contiguous(memory_format=torch.channels_last))[1]
         logits.append(found.float().cpu().numpy().reshape(len(part), -1, len(HEADS)).mean(1))
     return LesionLogits(
@@ -175,7 +174,7 @@ def _epoch(
                       mininterval=5, leave=False):
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * learning_rate_factor(step, epochs * len(batches), schedule=settings.schedule)
-        with _autocast(device):
+        with autocast(device):
             logits = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))[1]
         loss = head_losses(logits, batch.classes.to(device)).sum()
         optimiser.zero_grad(set_to_none=True)
@@ -208,9 +207,3 @@ def _resume(path: Path, model: nn.Module, average: AveragedWeights, optimiser: t
     average.updates = state["updates"]
     optimiser.load_state_dict(state["optimiser"])
     return state["epoch"] + 1
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device computes in it natively; elsewhere it would be slower than float32."""
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)

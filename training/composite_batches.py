@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
-
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE, ROI_MARGIN
 from PediatricLiverDxLib.vocabulary import CLASSES, PHASES, WINDOWS, K
+from torch.nn import functional
 
 from . import augmentation, pkcp, sampling
 from .cache import CROP_SIZE, FRACTIONS, CachedExam
@@ -124,7 +123,7 @@ def cut(crops: np.ndarray, chosen: Sequence[tuple[CachedExam, int]], view: View,
     cos, sin = np.cos(view.angles), np.sin(view.angles)
     # grid_sample's coordinates run from -1 to 1 over the crop's edges: mm -> voxel -> crop pixel -> that
     to_crop = 2 / (spacing * step[:, None] * CROP_SIZE)
-    rotation = np.stack([cos * view.flips[:, 0], -sin * view.flips[:, 1], sin * view.flips[:, 0], cos * view.flips[:, 1]], 1).reshape(n, 2, 2)
+    rotation = np.stack([cos, -sin, sin, cos], 1).reshape(n, 2, 2) * view.flips[:, None]
     matrix = rotation * (side / 2)[:, None, None] * to_crop[:, :, None]
     offset = 2 * (centre - origin) / (step[:, None] * CROP_SIZE) - 1
     offsets = (offset[:, None] + view.phase_shifts * to_crop[:, None]).astype(np.float32)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-
 from PediatricLiverDxLib.vocabulary import PHASES, K
 
 #: Classes that the paper expands to all composites.

@@ -63,3 +63,8 @@ def append_history(path: Path, entry: dict[str, Any]) -> None:
 def pick_device(name: str) -> torch.device:
     """Return the named device; "auto" takes a GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device computes in it natively; elsewhere it would be slower than float32."""
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)

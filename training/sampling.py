@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-
 from PediatricLiverDxLib.vocabulary import CLASSES
 
 Mixable = TypeVar("Mixable")

@@ -45,7 +45,9 @@ def bootstrap_interval(
 def auc_with_interval(positive: np.ndarray, score: np.ndarray, patients: np.ndarray, *, draws: int = 2000, seed: int = 0) -> dict:
     """Return {"auc", "ci95", "n", "patients", "positive"} with a patient-level bootstrap interval."""
     positive, score, patients = np.asarray(positive, bool), np.asarray(score, float), np.asarray(patients)
-    interval = bootstrap_interval(lambda rows: auc(positive[rows], score[rows]), patients, draws=draws, seed=seed) if len(score) else (np.nan,) * 2
+    interval = (float("nan"),) * 2
+    if len(score):
+        interval = bootstrap_interval(lambda rows: auc(positive[rows], score[rows]), patients, draws=draws, seed=seed)
     return {
         "auc": auc(positive, score),
         "ci95": list(interval),

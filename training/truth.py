@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-
 from PediatricLiverDxLib.alignment import AlignedExam, align
 from PediatricLiverDxLib.exam import Grid, read_exam
 from PediatricLiverDxLib.rois import IndexBox

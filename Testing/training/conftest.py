@@ -28,7 +28,8 @@ def write_exam(folder: Path, class_name: str, seed: int, phases: tuple[str, ...]
         labels[sum(((axis - c) / r) ** 2 for axis, c, r in zip((z, y, x), centre, radius, strict=True)) < 1] = label
     for place, phase in enumerate(PHASES):
         if phase in phases:
-            hu = np.where(labels > 0, KINETICS[class_name][place], np.where(body, 60 + 15 * (place > 0), -1000)) + rng.normal(0, 8, body.shape)
+            tissue = np.where(body, 60 + 15 * (place > 0), -1000)
+            hu = np.where(labels > 0, KINETICS[class_name][place], tissue) + rng.normal(0, 8, body.shape)
             write_image(hu.astype(np.int16), folder / f"{phase}.nrrd")
     write_image(labels, folder / "lesions.nrrd")
     return ExamRecord(

@@ -1,0 +1,28 @@
+"""python -m training detector."""
+
+from __future__ import annotations
+
+import argparse
+
+from .cohort_arguments import add_cohort_arguments, cached_cohort
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_cohort_arguments(parser)
+    parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+
+
+def run(args: argparse.Namespace) -> None:
+    import dataclasses
+
+    from training.configuration import Configuration
+
+    configuration = Configuration.read(args.config)
+    if args.epochs is not None:
+        configuration = dataclasses.replace(configuration, detector=dataclasses.replace(configuration.detector, epochs=args.epochs))
+    exams = cached_cohort(args, configuration)
+    if args.prepare_only:
+        return
+    from training.detector import train_detector
+
+    train_detector(exams, configuration, args.run / "detector", device=args.device)
