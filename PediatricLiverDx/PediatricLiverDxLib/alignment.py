@@ -1,0 +1,201 @@
+"""An Exam comes in; its phases on the reference phase's grid go out, in HU as (phase, slice, row, column), and how well they fit.
+
+The reference phase is PVP, else AP, DP, PC. A phase is deformed only where that makes it fit clearly better; a phase that lies on the
+reference's grid and fits already keeps its voxels exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .displacement import coarse_volume, displacement_between, on_grid_of
+from .exam import Exam, Grid
+from .hounsfield import AIR
+from .vocabulary import PHASES, InputError
+
+REFERENCE_ORDER = ("PVP", "AP", "DP", "PC")
+
+#: A deformation is accepted where it raises the similarity by at least this much.
+MIN_GAIN = 0.02
+
+#: Below this similarity after alignment a reader is warned.
+MIN_SIMILARITY = 0.5
+
+#: Below this share of the reference's body that a phase covers, a reader is warned.
+MIN_OVERLAP = 0.7
+
+#: Local correlation looks at HU in this range, in cubes of this many coarse voxels.
+_SOFT_TISSUE_HU = (-150.0, 250.0)
+_CUBE = 5
+
+
+@dataclass(frozen=True)
+class PhaseAlignment:
+    """How a phase came onto the reference grid.
+
+    status: "reference"; "aligned": deformed; "not needed": it fits, or no deformation fits better; "kept as acquired": a deformation was
+    found but not believed; "off": alignment was not wanted. The similarities are local correlations with the reference, 0 to 1 (see
+    `local_correlation`). Displacements are those applied inside the body, in mm.
+    """
+
+    status: str
+    similarity_before: float
+    similarity_after: float
+    mean_displacement_mm: float
+    max_displacement_mm: float
+
+
+@dataclass(frozen=True)
+class AlignedExam:
+    """All phases on one grid.
+
+    hu: float32 (phase, slice, row, column) in PHASES order; -1024 in absent phases and outside a phase's extent.
+    present: which phases there are, in PHASES order.
+    reference: the phase whose grid it is.
+    """
+
+    hu: np.ndarray
+    present: tuple[bool, bool, bool, bool]
+    reference: str
+    grid: Grid
+    alignment: Mapping[str, PhaseAlignment]
+    warnings: tuple[str, ...]
+
+
+def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], None] | None = None) -> AlignedExam:
+    """Put every phase on the reference phase's grid and, if `enabled`, undo breathing and other motion between phases.
+
+    Args:
+        exam: one to four phases.
+        enabled: False resamples where grids differ and does nothing else.
+        progress: called with what is done and the fraction done, before each phase and at the end.
+
+    Raises:
+        InputError: a phase shows no part of the body that the reference phase shows.
+    """
+    reference = next(phase for phase in REFERENCE_ORDER if phase in exam.phases)
+    fixed = exam.phases[reference].image
+    grid = Grid.of(fixed)
+    hu = np.full((len(PHASES), *grid.size_xyz[::-1]), AIR, np.float32)
+    alignment: dict[str, PhaseAlignment] = {}
+    warnings: list[str] = []
+    coarse_fixed = coarse_volume(fixed)
+    tell = progress or (lambda text, fraction: None)
+    for done, phase in enumerate(exam.phases):
+        tell(f"aligning {phase}", done / len(exam.phases))
+        image = exam.phases[phase].image
+        if phase == reference:
+            field, alignment[phase] = None, PhaseAlignment("reference", 1.0, 1.0, 0.0, 0.0)
+        else:
+            field, alignment[phase], notes = _fit(coarse_fixed, image, phase, reference, enabled)
+            warnings += notes
+        if phase != reference and not same_grid(fixed, image):
+            warnings.append(f"{phase} was acquired on another grid than {reference} ({_differences(image, fixed)}) and was resampled.")
+        hu[PHASES.index(phase)] = _resampled(image, fixed, field)
+    tell("aligned", 1.0)
+    present = tuple(phase in exam.phases for phase in PHASES)
+    return AlignedExam(hu, present, reference, grid, {phase: alignment[phase] for phase in PHASES if phase in alignment}, tuple(warnings))
+
+
+def local_correlation(reference: np.ndarray, other: np.ndarray, counted: np.ndarray) -> float:
+    """Return how well two HU volumes (slice, row, column) agree, 0 to 1, whatever contrast medium did to their brightness.
+
+    In cubes of 5 voxels around every voxel, the covariance's magnitude; summed where `counted`, over the summed product of the two
+    standard deviations: sum |cov| / sum (sd sd'). HU are clipped to -150..250 so that neither gas nor bone decides alone.
+    """
+    a, b = (np.clip(volume, *_SOFT_TISSUE_HU).astype(np.float32) for volume in (reference, other))
+    mean_a, mean_b = _cube_mean(a), _cube_mean(b)
+    covariance = _cube_mean(a * b) - mean_a * mean_b
+    variance_a = np.maximum(_cube_mean(a * a) - mean_a * mean_a, 0)
+    variance_b = np.maximum(_cube_mean(b * b) - mean_b * mean_b, 0)
+    scale = float(np.sqrt(variance_a * variance_b)[counted].sum())
+    return float(np.clip(np.abs(covariance)[counted].sum() / scale, 0.0, 1.0)) if scale > 0 else 0.0
+
+
+def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
+    """Return whether voxels of both images lie at the same places, to a hundredth of a voxel."""
+    if a.GetSize() != b.GetSize():
+        return False
+    corners = [(0, 0, 0), tuple(n - 1 for n in a.GetSize()), (a.GetSize()[0] - 1, 0, 0), (0, a.GetSize()[1] - 1, 0)]
+    return all(
+        np.allclose(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c), rtol=0, atol=0.01 * min(a.GetSpacing()))
+        for c in corners
+    )
+
+
+def _fit(
+    fixed: sitk.Image, image: sitk.Image, phase: str, reference: str, enabled: bool
+) -> tuple[sitk.Image | None, PhaseAlignment, list[str]]:
+    """Return the displacement field or None, the verdict, and warnings for a phase against the coarse reference `fixed`."""
+    notes: list[str] = []
+    moving = coarse_volume(image)
+    fixed_hu = sitk.GetArrayFromImage(fixed)
+    body = fixed_hu > -500
+    before_hu, seen = on_grid_of(fixed, moving)
+    shared = body & seen
+    overlap = np.count_nonzero(shared & (before_hu > -500)) / max(1, np.count_nonzero(body))
+    if overlap == 0:
+        raise InputError(
+            f"{phase} and {reference} show no common part of the body: expected phases of one exam in one coordinate system; "
+            f"give another {phase} or leave it out."
+        )
+    if overlap < MIN_OVERLAP:
+        notes.append(f"{phase} covers only {overlap:.0%} of the body that {reference} shows.")
+    before = local_correlation(fixed_hu, before_hu, shared)
+    if not enabled:
+        return None, PhaseAlignment("off", before, before, 0.0, 0.0), notes
+    field = displacement_between(fixed, moving)
+    after_hu, seen_after = on_grid_of(fixed, moving, sitk.DisplacementFieldTransform(sitk.Image(field)))
+    # Both on the same voxels: what only one of the two can see must not decide.
+    both = body & seen & seen_after
+    gain = local_correlation(fixed_hu, after_hu, both) - local_correlation(fixed_hu, before_hu, both)
+    after = before + gain
+    if gain < MIN_GAIN:
+        if before < MIN_SIMILARITY:
+            notes.append(f"{phase} fits {reference} poorly (local correlation {before:.2f}), uncorrected; compare phases with care.")
+            return None, PhaseAlignment("kept as acquired", before, before, 0.0, 0.0), notes
+        return None, PhaseAlignment("not needed", before, before, 0.0, 0.0), notes
+    if after < MIN_SIMILARITY:
+        notes.append(f"{phase} fits {reference} poorly even after alignment (local correlation {after:.2f}); compare phases with care.")
+    lengths = _lengths_mm(field, fixed)[body]
+    return field, PhaseAlignment("aligned", before, min(after, 1.0), float(lengths.mean()), float(lengths.max())), notes
+
+
+def _lengths_mm(field: sitk.Image, grid: sitk.Image) -> np.ndarray:
+    vectors = sitk.Resample(field, grid, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0)
+    return np.linalg.norm(sitk.GetArrayViewFromImage(vectors), axis=-1)
+
+
+def _resampled(image: sitk.Image, fixed: sitk.Image, field: sitk.Image | None) -> np.ndarray:
+    if field is None and same_grid(image, fixed):
+        return sitk.GetArrayViewFromImage(image).astype(np.float32)
+    # The transform takes its image over, so it gets a copy.
+    transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
+    return sitk.GetArrayFromImage(sitk.Resample(image, fixed, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32))
+
+
+def _differences(image: sitk.Image, fixed: sitk.Image) -> str:
+    parts = []
+    if not np.allclose(image.GetSpacing(), fixed.GetSpacing(), atol=1e-3):
+        parts.append("spacing " + " x ".join(f"{s:.2f}" for s in image.GetSpacing()) + " mm")
+    if image.GetSize() != fixed.GetSize():
+        parts.append("size " + " x ".join(map(str, image.GetSize())))
+    if not np.allclose(image.GetDirection(), fixed.GetDirection(), atol=1e-3):
+        parts.append("other orientation")
+    return ", ".join(parts) or "other position"
+
+
+def _cube_mean(volume: np.ndarray) -> np.ndarray:
+    """Mean over cubes of _CUBE voxels, edges repeated."""
+    half = _CUBE // 2
+    for axis in range(3):
+        padding = [(0, 0)] * 3
+        padding[axis] = (half, half)
+        padded = np.moveaxis(np.pad(volume, padding, mode="edge"), axis, 0)
+        n = volume.shape[axis]
+        volume = np.moveaxis(sum(padded[k : k + n] for k in range(_CUBE)) / np.float32(_CUBE), 0, axis)
+    return volume
