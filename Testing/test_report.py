@@ -131,6 +131,17 @@ def test_three_slices_in_four_phases_twice_for_each_lesion(page):
     assert len(page.all("svg", class_="chart")) == 2 * 2
 
 
+def test_weak_attention_is_shown_as_well_as_strong(exam):
+    aligned, diagnosis = exam
+    weak = replace(diagnosis.lesions[0], cam_slices=diagnosis.lesions[0].cam_slices * 0.2)
+    pages = [report_html(replace(diagnosis, lesions=(lesion,)), aligned) for lesion in (diagnosis.lesions[0], weak)]
+    strong_map, weak_map = (picture(re.search(r'<img class="cam"[^>]+>', html).group()).astype(int) for html in pages)
+    assert np.abs(strong_map - weak_map).max() <= 2
+    nothing = replace(weak, cam_slices=np.zeros_like(weak.cam_slices))
+    html = report_html(replace(diagnosis, lesions=(nothing,)), aligned)
+    assert not picture(re.search(r'<img class="cam"[^>]+>', html).group())[..., 3].any()
+
+
 def test_absent_phases_are_shown_as_not_acquired():
     aligned = example_aligned(present=("AP", "PVP"))
     page = Page(report_html(example_diagnosis(aligned, 1), aligned))

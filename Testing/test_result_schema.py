@@ -8,6 +8,8 @@ from importlib import resources
 
 import pytest
 from example_diagnosis import example_aligned, example_diagnosis
+from PediatricLiverDxLib.diagnosis import diagnose
+from PediatricLiverDxLib.rois import Roi
 from PediatricLiverDxLib.vocabulary import PHASES
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
@@ -28,6 +30,15 @@ def test_schema_is_a_schema():
 @pytest.mark.parametrize("n_lesions", [0, 1, 2])
 def test_results_hold(present, n_lesions):
     VALIDATOR.validate(result(present, n_lesions))
+
+
+@pytest.mark.parametrize("with_rois", [False, True])
+def test_result_of_a_real_run_holds(tiny_exam, tiny_aligned, networks, with_rois):
+    rois = [Roi.from_index_box(tiny_aligned.grid, (24, 30, 8, 40, 46, 16), source="radiologist")] if with_rois else None
+    written = json.loads(json.dumps(diagnose(tiny_exam, tiny_aligned, networks, rois=rois).to_dict(), allow_nan=False))
+    VALIDATOR.validate(written)
+    assert written["lesions"]
+    assert (written["lesions"][0]["detection_score"] is None) == with_rois
 
 
 def test_absent_phase_is_null_not_zero():

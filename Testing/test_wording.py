@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from example_diagnosis import example_aligned, example_diagnosis
 from PediatricLiverDxLib import wording
@@ -27,6 +29,21 @@ def test_verdict_names_side_and_class():
     assert wording.verdict(first) == "Probably malignant (93 %), most likely hepatoblastoma (90 %)."
     assert wording.verdict(second) == "Probably benign (88 %), most likely hepatic hemangioma (57 %)."
     assert wording.lesion_name(first) == "Lesion 1"
+
+
+@pytest.mark.parametrize(
+    ("malignant", "words"),
+    [
+        (0.97, "Very probably malignant (97 %), most likely another malignant tumour"),
+        (0.7, "More likely malignant than benign (70 %), most likely"),
+        (0.35, "More likely benign than malignant (65 %), most likely"),
+        (0.5, "Undecided, slightly more likely malignant (50 %), most likely"),
+        (0.001, "Very probably benign (> 99 %), most likely"),
+    ],
+)
+def test_verdict_says_how_sure(malignant, words):
+    lesion = replace(example_diagnosis(example_aligned(), 1).lesions[0], malignant_probability=malignant, decision="OMHT")
+    assert wording.verdict(lesion).startswith(words)
 
 
 @pytest.mark.parametrize(

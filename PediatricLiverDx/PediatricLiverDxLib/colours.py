@@ -17,7 +17,7 @@ PHASE_COLOURS = MappingProxyType({
     "DP": (0, 158, 115),
 })
 
-#: CAM values below this are not drawn: an overlay that covers everything shows nothing.
+#: CAM values below this part of the lesion's largest value are not drawn: an overlay that covers everything shows nothing.
 CAM_THRESHOLD = 0.35
 
 #: Opacity of the drawn part of a CAM.

@@ -115,10 +115,10 @@ class SlicePictures:
 
 def crop_grid(lesion: LesionDiagnosis, present: tuple[bool, ...], slices: SlicePictures) -> str:
     """Return the grid of what the networks saw, each with the attention map over it."""
-    ramp = cam_ramp()
-    rows = []
+    ramp, rows = cam_ramp(), []
+    cams = lesion.cam_slices / max(float(lesion.cam_slices.max()), 1e-12)
     for k, z in _distinct_slices(lesion):
-        cam = data_uri(ramp_png(_within_box(lesion.cam_slices[k], lesion.composites[k]), ramp, CAM_THRESHOLD, CAM_OPACITY))
+        cam = data_uri(ramp_png(_within_box(cams[k], lesion.composites[k]), ramp, CAM_THRESHOLD, CAM_OPACITY))
         overlay = f'<img class="cam" src="{cam}" alt="">'
         name = f"{wording.lesion_name(lesion)}, {_ROWS[k]} third"
         views = {

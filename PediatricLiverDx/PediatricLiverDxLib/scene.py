@@ -138,7 +138,7 @@ def build_scene(scene: Any, diagnosis: Diagnosis, aligned: AlignedExam) -> Scene
         _fill_roi(roi, lesion)
         cam = add(slicer.vtkMRMLScalarVolumeNode(), f"{name} CAM", below, lesion=lesion.id)
         _fill_volume(cam, lesion.cam.array, ijk_to_ras(aligned.grid, lesion.cam.start_xyz))
-        _show_cam(cam, cam_colours)
+        _show_cam(cam, cam_colours, float(lesion.cam.array.max()))
         table = add(slicer.vtkMRMLTableNode(), f"{name} phase values", below, lesion=lesion.id)
         _fill_phase_values(table, lesion)
         chart = add(slicer.vtkMRMLPlotChartNode(), f"{name} phase chart", below, lesion=lesion.id)
@@ -153,7 +153,7 @@ def build_scene(scene: Any, diagnosis: Diagnosis, aligned: AlignedExam) -> Scene
         overlay = add(slicer.vtkMRMLScalarVolumeNode(), "CAM of all lesions", folder)
         array, offset = union_of_cams(diagnosis.lesions)
         _fill_volume(overlay, array, ijk_to_ras(aligned.grid, offset))
-        _show_cam(overlay, cam_colours)
+        _show_cam(overlay, cam_colours, 1.0)
 
     results = add(slicer.vtkMRMLTableNode(), "Results", folder)
     _fill_results(results, diagnosis)
@@ -221,13 +221,17 @@ def ijk_to_ras(grid: Grid, start_xyz: tuple[int, int, int] = (0, 0, 0)) -> np.nd
 
 
 def union_of_cams(lesions: tuple[LesionDiagnosis, ...]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return the voxelwise largest CAM of all lesions on the box around them, (slice, row, column), and the box's first index (x, y, z)."""
+    """Return all lesions' CAMs, each scaled to 1 at its largest, on the box around them, (slice, row, column), and its first index (x, y, z).
+
+    Where boxes overlap, the larger value stays.
+    """
     low = np.min([lesion.cam.start_xyz for lesion in lesions], 0)
     high = np.max([np.asarray(lesion.cam.start_xyz) + lesion.cam.array.shape[::-1] for lesion in lesions], 0)
     union = np.zeros((high - low)[::-1], np.float32)
     for lesion in lesions:
         part = tuple(slice(start, start + n) for start, n in zip((lesion.cam.start_xyz - low)[::-1], lesion.cam.array.shape, strict=True))
-        np.maximum(union[part], lesion.cam.array, out=union[part])
+        scaled = lesion.cam.array / max(float(lesion.cam.array.max()), 1e-12)
+        np.maximum(union[part], scaled, out=union[part])
     return union, tuple(int(v) for v in low)
 
 
@@ -265,14 +269,16 @@ def _show_phase(scene: Any, volume: Any, phase: str) -> None:
     display.SetWindowLevel(width, level)
 
 
-def _show_cam(volume: Any, colours: Any) -> None:
+def _show_cam(volume: Any, colours: Any, largest: float) -> None:
+    """Show a CAM from no colour below a part of its largest value to the last colour at that value; one that is 0 everywhere stays unseen."""
+    largest = largest or 1.0
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()
     display.SetAndObserveColorNodeID(colours.GetID())
     display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.SetWindowLevelMinMax(0.0, largest)
     display.AutoThresholdOff()
-    display.SetThreshold(CAM_THRESHOLD, 1.0)
+    display.SetThreshold(CAM_THRESHOLD * largest, largest)
     display.ApplyThresholdOn()
 
 

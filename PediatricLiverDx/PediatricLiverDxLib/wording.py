@@ -91,19 +91,22 @@ def short_result(lesion: LesionDiagnosis) -> str:
     )
 
 
-def sureness(probability: float) -> str:
-    """Return a probability of the more probable side (0.5..1) in words."""
-    for limit, words in ((0.95, "very probably"), (0.8, "probably"), (0.6, "rather")):
-        if probability >= limit:
-            return words
-    return "undecided, slightly more"
+def sureness(lesion: LesionDiagnosis) -> str:
+    """Return the more probable side of a lesion with how probable it is, in words."""
+    side, probability = side_of(lesion), side_probability(lesion)
+    if probability >= 0.95:
+        return f"very probably {side}"
+    if probability >= 0.8:
+        return f"probably {side}"
+    if probability >= 0.6:
+        return f"more likely {side} than {opposite(side)}"
+    return f"undecided, slightly more likely {side}"
 
 
 def verdict(lesion: LesionDiagnosis) -> str:
     """Return a lesion's verdict in one sentence."""
-    chance = percent(side_probability(lesion))
-    subtype = f"most likely {CLASS_NAMES[lesion.decision]} ({percent(lesion.class_probabilities[lesion.decision])})"
-    return f"{sureness(side_probability(lesion)).capitalize()} {side_of(lesion)} ({chance}), {subtype}."
+    subtype = f"most likely {noun(lesion.decision)} ({percent(lesion.class_probabilities[lesion.decision])})"
+    return f"{sureness(lesion).capitalize()} ({percent(side_probability(lesion))}), {subtype}."
 
 
 def contribution(shapley: PhaseShapley) -> str:
