@@ -162,7 +162,7 @@ def write_bundle(folder: Path, detector_size: int = 128, composite_size: int = 6
             "size": composite_size,
             "temperatures": dict(zip(HEADS, (1.5, 1.0, 2.0), strict=True)),
         }
-    drawn = [exam_features(exam_from_images(drawn_images(seed))) for seed in range(100, 124)]
+    drawn = [exam_features(exam_from_images(drawn_images(seed))) for seed in range(100, 112)]
     features = {phase: np.stack([one[phase] for one in drawn]) for phase in PHASES}
     gate, gate_arrays = fit_gate(features)
     np.savez(folder / "heads.npz", **arrays, **gate_arrays)

@@ -115,7 +115,8 @@ def cam_volume(cam_slices: np.ndarray, roi: Roi, grid: Grid) -> CamVolume:
     size = cam_slices.shape[-1]
     start, step = crop_square((box[0], box[1], box[3], box[4]), grid.spacing_xyz[:2], size)
     across, down = (
-        resampling_matrix(size, (low[axis] - start[axis]) / step[axis], 1 / step[axis], high[axis] - low[axis]) for axis in (0, 1)
+        resampling_matrix(size, (low[axis] - start[axis]) / step[axis], 1 / step[axis], high[axis] - low[axis], hold_edges=True)
+        for axis in (0, 1)
     )
     planes = down @ cam_slices @ across.T
     # in a thin lesion two or three of the slices are the same one

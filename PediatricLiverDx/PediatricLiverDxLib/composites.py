@@ -54,24 +54,26 @@ def window(hu: np.ndarray, phase: str) -> np.ndarray:
     return np.clip(scaled, 0, 1, out=scaled)
 
 
-def resampling_matrix(n_source: int, start: float, step: float, n_target: int) -> np.ndarray:
+def resampling_matrix(n_source: int, start: float, step: float, n_target: int, *, hold_edges: bool = False) -> np.ndarray:
     """Return the (n_target, n_source) float32 matrix of antialiased linear resampling along one axis.
 
     Target pixel t is centred at start + (t + 0.5) * step in source edges (source pixel s is centred at s + 0.5). The kernel is a triangle
-    of half-width max(1, step) source pixels, so that shrinking averages and enlarging interpolates. What lies outside the source
-    counts as 0: a row near the edge sums to less than 1 only where its target pixel's centre lies outside.
+    of half-width max(1, step) source pixels, so that shrinking averages and enlarging interpolates. A target pixel whose
+    centre lies outside the source is 0, or with hold_edges the source's edge.
     """
     width = max(1.0, step)
     centres = start + (np.arange(n_target) + 0.5) * step
+    held = np.clip(centres, 0, n_source)
     # the source is extended by its edge pixels as far as any kernel reaches, then the extension is folded back
     reach = int(np.ceil(width)) + 1
     positions = np.arange(-reach, n_source + reach) + 0.5
-    weights = np.clip(1 - np.abs(positions - centres[:, None]) / width, 0, None)
+    weights = np.clip(1 - np.abs(positions - held[:, None]) / width, 0, None)
     weights /= np.maximum(weights.sum(1, keepdims=True), 1e-12)
     matrix = weights[:, reach : reach + n_source].copy()
     matrix[:, 0] += weights[:, :reach].sum(1)
     matrix[:, -1] += weights[:, reach + n_source :].sum(1)
-    matrix[(centres < 0) | (centres > n_source)] = 0
+    if not hold_edges:
+        matrix[(centres < 0) | (centres > n_source)] = 0
     return matrix.astype(np.float32)
 
 
