@@ -35,8 +35,8 @@ _STAGE_NAMES = {
 _ALIGNMENT_NAMES = {
     "reference": "reference, the others follow it",
     "aligned": "moved onto the reference",
-    "not needed": "fitted already, not moved",
-    "kept as acquired": "not moved, moving made the fit no better",
+    "not needed": "fits as it lies, not moved",
+    "kept as acquired": "not moved, what was found is not plausible",
     "off": "switched off",
 }
 

@@ -221,7 +221,7 @@ def ijk_to_ras(grid: Grid, start_xyz: tuple[int, int, int] = (0, 0, 0)) -> np.nd
 
 
 def union_of_cams(lesions: tuple[LesionDiagnosis, ...]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return all lesions' CAMs, each scaled to 1 at its largest, on the box around them, (slice, row, column), and its first index (x, y, z).
+    """Return all lesions' CAMs, each scaled to at most 1, on the box around them (slice, row, column), and its first index (x, y, z).
 
     Where boxes overlap, the larger value stays.
     """
@@ -270,7 +270,7 @@ def _show_phase(scene: Any, volume: Any, phase: str) -> None:
 
 
 def _show_cam(volume: Any, colours: Any, largest: float) -> None:
-    """Show a CAM from no colour below a part of its largest value to the last colour at that value; one that is 0 everywhere stays unseen."""
+    """Show a CAM in colours up to its largest value, unseen below a part of it; one that is 0 everywhere stays unseen."""
     largest = largest or 1.0
     volume.CreateDefaultDisplayNodes()
     display = volume.GetDisplayNode()

@@ -14,8 +14,8 @@ RESEARCH_ONLY = "Research software. Not a medical device: do not base care of a 
 
 GATE_TITLES = {
     "trust": "This exam resembles what the networks were trained on",
-    "look": "Look twice: this exam differs from what the networks were trained on",
-    "do not trust": "Do not trust this result: this exam is unlike what the networks were trained on",
+    "look": "Look twice before you use this result",
+    "do not trust": "Do not trust this result",
 }
 
 
