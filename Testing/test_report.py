@@ -166,6 +166,8 @@ def test_no_lesion_is_said_with_what_it_means(exam):
     page = Page(report_html(example_diagnosis(exam[0], 0, "trust"), exam[0]))
     assert "No liver lesion found" in page.text
     assert "does not rule one out" in page.text
+    assert len(page.all("div", class_="view")) == 3 * 4
+    assert not page.all("rect", class_="box")
 
 
 def test_words_from_outside_stay_words(exam):

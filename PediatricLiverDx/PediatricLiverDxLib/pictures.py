@@ -51,16 +51,17 @@ class SlicePictures:
         self._top = max(0, int(ends[1]) - 4)
         self._bottom = min(width, int(np.ceil(ends[3])) + 4)
 
-    def views(self, z: int, lesion: LesionDiagnosis) -> dict[str, str]:
+    def views(self, z: int, lesion: LesionDiagnosis | None) -> dict[str, str]:
         """Return phase -> picture of slice z with the boxes of all lesions that it cuts, for the phases that were acquired."""
         images = detector_images(self._aligned, self._transform, (z,))[0, :, self._top : self._bottom]
         marks = self._marks(z, lesion)
         height = self.height_label(z)
+        with_box = f", with the box of {wording.lesion_name(lesion)}" if lesion else ""
         return {
             phase: _view(
                 phase,
                 images[p],
-                f"Whole axial slice, {PHASE_NAMES[phase]} phase, {height}, with the box of {wording.lesion_name(lesion)}",
+                f"Whole axial slice, {PHASE_NAMES[phase]} phase, {height}{with_box}",
                 marks,
             )
             for p, phase in enumerate(PHASES)
@@ -73,7 +74,7 @@ class SlicePictures:
         height = self._aligned.grid.index_to_ras(np.array([[(size[0] - 1) / 2, (size[1] - 1) / 2, z]]))[0, 2]
         return f"slice {z + 1} of {size[2]}, {'S' if height >= 0 else 'I'} {abs(height):.1f} mm"
 
-    def _marks(self, z: int, lesion: LesionDiagnosis) -> str:
+    def _marks(self, z: int, lesion: LesionDiagnosis | None) -> str:
         height = (self._bottom - self._top) * self._per_pixel
         marks = []
         for other in self._lesions:
@@ -107,6 +108,12 @@ class SlicePictures:
             for k, z in _distinct_slices(lesion)
         ]
         return _grid(rows)
+
+    def overview(self) -> str:
+        """Return the grid of three slices spread over the exam, for when there is no lesion to go to."""
+        count = self._aligned.grid.size_xyz[2]
+        parts = {round((count - 1) * part): name for part, name in ((0.25, "Lower"), (0.5, "Middle"), (0.75, "Upper"))}
+        return _grid([(name, self.height_label(z), self.views(z, None)) for z, name in sorted(parts.items(), reverse=True)])
 
     def thumbnail(self, lesion: LesionDiagnosis) -> str:
         """Return the middle slice in the reference phase."""
@@ -185,7 +192,9 @@ def _grid(rows: list[tuple[str, str, dict[str, str]]]) -> str:
         lines = where.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", "<br>")
         cells.append(f'<div class="row">{name}<small>{lines}</small></div>')
         cells += [views.get(phase, f'<div class="absent">{PHASE_NAMES[phase].capitalize()}<br>not acquired</div>') for phase in PHASES]
-    return f'<div class="grid">{"".join(cells)}</div>'
+    acquired = rows[0][2]
+    columns = " ".join(f"minmax(0,{1 if phase in acquired else 0.55}fr)" for phase in PHASES)
+    return f'<div class="grid" style="--columns:{columns}">{"".join(cells)}</div>'
 
 
 def _view(phase: str, image: np.ndarray, alt: str, over: str) -> str:

@@ -33,7 +33,7 @@ _STAGE_NAMES = {
 }
 
 _ALIGNMENT_NAMES = {
-    "reference": "reference, the others follow it",
+    "reference": "the reference",
     "aligned": "moved onto the reference",
     "not needed": "fits as it lies, not moved",
     "kept as acquired": "not moved, what was found is not plausible",
@@ -103,7 +103,9 @@ def _gate(diagnosis: Diagnosis) -> str:
 
 def _findings(diagnosis: Diagnosis, pictures: SlicePictures) -> str:
     if not diagnosis.lesions:
-        return f'<section class="card"><h2>Result</h2><p>{escape(wording.NO_LESION)}</p></section>'
+        return f"""<section class="card"><h2>Result</h2><p>{escape(wording.NO_LESION)}</p>
+<h3>The exam</h3><div class="picture"><p class="soft small">The patient's right is on the left. Click a picture to enlarge it.</p>
+{pictures.overview()}</div></section>"""
     look = _GATE_LOOKS[diagnosis.gate.verdict][0]
     chip = "" if look == "trust" else f' <span class="chip {look}">{escape(wording.GATE_CHIPS[diagnosis.gate.verdict])}</span>'
     entries = []
