@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -31,6 +32,8 @@ PROGRAM = "pediatric-liver-dx"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     started = time.perf_counter()
+    # has to be said before numpy is imported: on products as small as ours its threads only get in each other's way
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     parser = _parser()
     options = parser.parse_args(arguments)
     # the temporary folder is taken away on kill as well
@@ -89,7 +92,7 @@ def _diagnose(options: argparse.Namespace, started: float) -> int:
 
     with output_folder(options.output) as folder, ThreadPoolExecutor(1) as loader:
         networks = loader.submit(_load, options.bundle)
-        diagnosis, aligned = _run(options, files, networks, folder, started)
+        diagnosis, aligned = _run(options, files, networks, loader, folder, started)
     if options.json_progress:
         print(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}), flush=True)
     else:
@@ -104,11 +107,13 @@ def _load(folder: Path | None):
     return load_networks(folder or shipped_bundle())
 
 
-def _run(options: argparse.Namespace, files: dict[str, Path], networks: Any, folder: Path, started: float) -> tuple[Diagnosis, AlignedExam]:
+def _run(
+    options: argparse.Namespace, files: dict[str, Path], networks: Any, loader: ThreadPoolExecutor, folder: Path, started: float
+) -> tuple[Diagnosis, AlignedExam]:
     from .alignment import align
     from .diagnosis import diagnose
     from .exam import read_exam
-    from .outputs import write_outputs
+    from .outputs import scene_writer, write_outputs
     from .rois import read_rois
 
     timings: dict[str, float] = {}
@@ -128,6 +133,9 @@ def _run(options: argparse.Namespace, files: dict[str, Path], networks: Any, fol
     tell("read", 0.0, "Reading the exam")
     exam = read_exam(options.study, files or None)
     lap("read")
+    loader.submit(scene_writer)  # Slicer's core is imported while the phases are aligned
+    if networks.done():  # a bundle that cannot be used is said at once
+        networks.result()
     tell("align", 0.0, "Aligning the phases")
     aligned = align(exam, not options.no_align, lambda text, fraction: tell("align", fraction, text))
     lap("align")
