@@ -39,7 +39,7 @@ class DetectorSettings:
     """YOLOv8 training. Shares and probabilities in [0, 1]; scale and translation as fractions; angles in degrees."""
 
     architecture: str = "yolov8n.yaml"
-    epochs: int = 24
+    epochs: int = 20
     images_per_epoch: int = 4096
     batch: int = 32
     learning_rate: float = 2e-3
@@ -62,7 +62,7 @@ class ClassifierSettings:
     """Classifier training. Mappings are per backbone; shares and probabilities in [0, 1]; see augmentation for jitter."""
 
     optimiser: str = "adamw"
-    epochs: Mapping[str, int] = field(default_factory=lambda: {"vit": 30, "resnet18": 30, "densenet121": 15})
+    epochs: Mapping[str, int] = field(default_factory=lambda: {"vit": 24, "resnet18": 24, "densenet121": 12})
     composites_per_epoch: int = 4096
     batch: int = 64
     learning_rate: Mapping[str, float] = field(default_factory=lambda: {"vit": 1e-3, "resnet18": 1e-3, "densenet121": 1e-3})

@@ -1,0 +1,164 @@
+"""A run's trained networks become a bundle: ONNX files, heads, temperatures, detector thresholds, gate statistics, model card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PediatricLiverDxLib.alignment import align
+from PediatricLiverDxLib.composites import COMPOSITE_SIZE, DETECTOR_SIZE
+from PediatricLiverDxLib.detection import Detector, LinkParameters
+from PediatricLiverDxLib.exam import read_exam
+from PediatricLiverDxLib.exam_features import exam_features
+from PediatricLiverDxLib.gate import EMBEDDING_BACKBONE, fit_gate
+from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES, WINDOWS, InputError, K
+from tqdm import tqdm
+
+from .cache import CachedExam
+from .classifiers import LesionLogits, load_backbone
+from .cohort import ExamRecord
+from .configuration import Configuration
+from .detector import NMS_IOU, build_detector
+from .model_card import model_card
+from .onnx_export import export_classifier, export_detector, open_session
+from .truth import draw_uniform, read_lesions
+from .tuning import ExamBoxes, choose_link, fit_temperatures
+
+#: Lowest score of a box that is looked at when thresholds are chosen.
+LOWEST_SCORE = 0.05
+INTENDED_USE = (
+    "Research and teaching. Not a medical device; not for diagnosis or treatment. "
+    "Trained on computer-made phantoms only, never on a patient."
+)
+
+
+def export_bundle(
+    run: Path, exams: dict[str, Sequence[CachedExam]], records: dict[str, Sequence[ExamRecord]], configuration: Configuration, folder: Path,
+    *, name: str, version: str, trained_on: str, commands: Sequence[str] = (), gate_exams: int = 300, workers: int = 1,
+) -> dict[str, float]:
+    """Write the bundle `folder` from the run's weights; return the largest difference between torch and ONNX Runtime by network.
+
+    exams and records: "train" and "validation". Temperatures, thresholds and the gate's lesion statistics come from validation exams, the
+    gate's exam statistics from `gate_exams` of all.
+    """
+    run, folder = Path(run), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    differences, arrays, classifiers = {}, {}, {}
+    trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
+    if not trained or not (run / "detector" / "weights.safetensors").is_file():
+        raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
+    for backbone in trained:
+        model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
+        export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
+        arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
+        arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
+        differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
+        temperatures = fit_temperatures(LesionLogits.load(run / "classifiers" / backbone / "validation.npz"))
+        classifiers[backbone] = {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures}
+    detector = build_detector(configuration.detector.architecture, run / "detector" / "weights.safetensors")
+    export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)
+    differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])
+
+    jobs = [(record, folder / "detector.onnx") for record in records["validation"]]
+    choice = choose_link(_all(_boxes_of_exam, jobs, workers, "detector"))
+    gate, gate_arrays = fit_gate(
+        _gate_features([*records["train"], *records["validation"]], gate_exams, configuration.seed, workers),
+        _lesion_embeddings(folder, trained, exams["validation"]),
+    )
+    np.savez(folder / "heads.npz", **arrays, **gate_arrays)
+    document = {
+        "name": name,
+        "version": version,
+        "licence": "Apache-2.0",
+        "intended_use": INTENDED_USE,
+        "trained_on": trained_on,
+        "phases": list(PHASES),
+        "windows": {phase: list(window) for phase, window in WINDOWS.items()},
+        "k": K,
+        "detector": {
+            "file": "detector.onnx", "size": DETECTOR_SIZE, "threshold": choice.threshold, "iou_nms": NMS_IOU, "link": asdict(choice.link),
+            "validation": {"sensitivity_3d": choice.sensitivity, "false_positives_per_exam": choice.false_positives_per_exam},
+        },
+        "classifiers": classifiers,
+        "gate": gate,
+        "training": {
+            "exams": {split: len(records[split]) for split in records},
+            "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
+            "configuration": asdict(configuration), "commands": list(commands), "torch_onnx_differences": differences,
+        },
+        "metrics": {},
+    }
+    write_document(folder, document)
+    return differences
+
+
+def write_document(folder: Path, document: dict) -> None:
+    """Write MODEL_CARD.md and then bundle.json with the hashes of the files beside it; hashes in `document` are replaced."""
+    (folder / "MODEL_CARD.md").write_text(model_card(document), encoding="utf-8")
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "bundle.json")
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    part = folder / "bundle.json.part"
+    part.write_text(json.dumps({**document, "sha256": hashes}, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / "bundle.json")
+
+
+def _classifier_difference(model: torch.nn.Module, path: Path, exams: Sequence[CachedExam]) -> float:
+    images = [exam.composites[0] for exam in exams if len(exam.lesions)][:8]
+    if not images:
+        return float("nan")
+    composites = np.concatenate(images).astype(np.float32) / 255
+    (found,) = open_session(path).run(["logits"], {"composites": composites})
+    with torch.inference_mode():
+        return float(np.abs(found - model(torch.from_numpy(composites))[1].numpy()).max())
+
+
+def _detector_difference(model: torch.nn.Module, path: Path, exams: Sequence[CachedExam]) -> float:
+    """Return the largest difference of a score."""
+    images = np.concatenate([exam.images[:2] for exam in exams][:6]).astype(np.float32) / 255
+    (found,) = open_session(path).run(["predictions"], {"images": images})
+    with torch.inference_mode():
+        return float(np.abs(found[:, 4] - model(torch.from_numpy(images))[0][:, 4].numpy()).max())
+
+
+def _boxes_of_exam(record: ExamRecord, detector: Path) -> ExamBoxes:
+    aligned = align(read_exam(files=record.phases))
+    network = Detector(open_session(detector, 1), LOWEST_SCORE, NMS_IOU, LinkParameters(), DETECTOR_SIZE)
+    truths = tuple(lesion.box for lesion in read_lesions(record, aligned.grid))
+    return ExamBoxes(tuple(network.slice_boxes(aligned)), tuple(aligned.grid.spacing_xyz), truths)
+
+
+def _features_of_exam(record: ExamRecord) -> dict[str, np.ndarray]:
+    return exam_features(read_exam(files=record.phases))
+
+
+def _gate_features(records: Sequence[ExamRecord], most: int, seed: int, workers: int) -> dict[str, np.ndarray]:
+    chosen = sorted(records, key=lambda record: draw_uniform(seed, "gate", record.exam_id))[:most]
+    found = _all(_features_of_exam, [(record,) for record in chosen], workers, "gate")
+    by_phase = {phase: [one[phase] for one in found if phase in one] for phase in PHASES}
+    # statistics of a handful of exams would call everything strange
+    return {phase: np.stack(rows) for phase, rows in by_phase.items() if len(rows) >= 5}
+
+
+def _lesion_embeddings(folder: Path, trained: Sequence[str], exams: Sequence[CachedExam]) -> np.ndarray:
+    """Return (lesion, channel), gate.lesion_embedding of every cached lesion."""
+    session = open_session(folder / f"{EMBEDDING_BACKBONE if EMBEDDING_BACKBONE in trained else trained[0]}.onnx")
+    rows = [
+        session.run(["feature_map"], {"composites": composites.astype(np.float32) / 255})[0].mean((0, 2, 3))
+        for exam in exams for composites in exam.composites
+    ]
+    return np.array(rows)
+
+
+def _all(function, jobs: Sequence[tuple], workers: int, text: str) -> list:
+    if workers <= 1:
+        return [function(*job) for job in tqdm(jobs, desc=text, unit="exam")]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        return [future.result() for future in tqdm(futures, desc=text, unit="exam")]

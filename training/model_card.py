@@ -1,0 +1,112 @@
+"""A bundle's MODEL_CARD.md, made from bundle.json alone; items follow CLAIM and TRIPOD+AI where they apply to phantoms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HEADS = {"stage1": "malignant against benign", "benign_subtype": "OBHT against HH", "malignant_subtype": "OMHT against HB"}
+
+
+def model_card(document: dict[str, Any]) -> str:
+    """Return the card of a bundle as Markdown."""
+    training = document.get("training", {})
+    detector = document["detector"]
+    lines = [
+        f"# {document['name']} {document['version']}",
+        "",
+        f"**Intended use.** {document['intended_use']}",
+        "",
+        f"**Trained on.** {document['trained_on']}",
+        "",
+        "## What it does",
+        "",
+        "Finds liver lesions in one to four CT phases of a child (pre-contrast, arterial, portal venous, delayed), and gives each lesion",
+        "the probability of being malignant and of four classes: HH hepatic hemangioma, OBHT other benign, HB hepatoblastoma, OMHT other",
+        "malignant.",
+        "",
+        "| network | input | task |",
+        "|---|---|---|",
+        f"| detector (YOLOv8) | axial slices, 4 phases, {detector['size']} x {detector['size']} | boxes of lesions, linked into 3D |",
+        *(
+            f"| {name} | {document['k']} composites a lesion, 4 phases, {item['size']} x {item['size']} | three heads: "
+            f"{'; '.join(_HEADS.values())} |"
+            for name, item in document["classifiers"].items()
+        ),
+        "",
+        "The method follows arXiv 2511.19478 (PKCP, Balanced-MixUp, two stages, three backbones); weights start at random.",
+        "",
+        "## Data",
+        "",
+        *_data(training),
+        "",
+        "## Calibration and thresholds",
+        "",
+        "Chosen on validation exams: probability = sigmoid(logit / temperature).",
+        "",
+        "| network | stage 1 | benign subtype | malignant subtype |",
+        "|---|---|---|---|",
+        *(
+            "| " + " | ".join([name, *(f"{item['temperatures'][head]:.2f}" for head in _HEADS)]) + " |"
+            for name, item in document["classifiers"].items()
+        ),
+        "",
+        f"Detector: slice score from {detector['threshold']:g}, lesion score from {detector['link']['min_score']:g}.",
+        "",
+        "## Measured",
+        "",
+        *_metrics(document.get("metrics") or {}),
+        "",
+        "## Limits",
+        "",
+        "- Phantoms are not patients. How well this works on a real child is not known; the gate answers real CT with less than \"trust\".",
+        "- Entities outside the seven of the phantoms are forced into one of four classes.",
+        "- The unit of training and measurement is a phantom exam; no reader study, no external validation.",
+        "",
+        "## How it was made",
+        "",
+        "```",
+        *(training.get("commands") or ["(not recorded)"]),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _data(training: dict[str, Any]) -> list[str]:
+    if not training:
+        return ["Not recorded."]
+    rows = [f"| {split} | {count} | {training['patients'][split]} |" for split, count in training["exams"].items()]
+    return ["| split | exams | patients |", "|---|---|---|", *rows, "", "Splits are by patient. The configuration is in bundle.json."]
+
+
+def _metrics(metrics: dict[str, Any]) -> list[str]:
+    if not metrics:
+        return ["Not measured yet; `python -m training evaluate` fills this in."]
+    pipeline, detection = metrics["pipeline"], metrics["pipeline"]["detection"]
+    lines = [
+        f"{metrics['exams']} exams of {metrics['patients']} patients that no training has seen; 95 % intervals by bootstrap over patients.",
+        "",
+        "| | pipeline (detector's ROIs) | true ROIs |",
+        "|---|---|---|",
+        *(f"| AUC, {text} | {_figure(pipeline[head])} | {_figure(metrics['true_rois'][head])} |" for head, text in _HEADS.items()),
+        "",
+        f"- Detection on composites, mAP at IoU 0.40: {_value(detection['map40'], detection.get('map40_ci95'))}",
+        f"- Lesions found (3D IoU from {detection['hit_iou']:g}): "
+        f"{_value(detection['sensitivity_3d'], detection.get('sensitivity_3d_ci95'))}",
+        f"- False positives per exam: {_value(detection['false_positives_per_exam'], detection.get('false_positives_per_exam_ci95'))}",
+        f"- Calibration error of stage 1: {pipeline['calibration_error']:.3f}",
+    ]
+    if metrics.get("baselines"):
+        rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]
+        text = "Logistic regression on the same exams, trained on the same training exams:"
+        lines += ["", text, "", "| | AUC, malignant against benign |", "|---|---|", *rows]
+    return lines
+
+
+def _figure(found: dict[str, Any]) -> str:
+    low, high = found["ci95"]
+    return f"{found['auc']:.3f} ({low:.3f}-{high:.3f}), {found['patients']} patients"
+
+
+def _value(value: float, interval: list[float] | None) -> str:
+    return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")

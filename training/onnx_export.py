@@ -1,0 +1,103 @@
+"""torch networks become ONNX files: float32 inside, weights stored as int8 with one scale per output channel."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PediatricLiverDxLib.vocabulary import PHASES
+from torch import nn
+
+OPSET = 17
+#: Tensors with fewer values stay float32: there is nothing to save.
+SMALLEST_QUANTISED = 2048
+
+
+class _PredictionsOnly(nn.Module):
+    """Ultralytics' network with its first output only, (n, 5, anchors)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found = self.model(images)
+        return found[0] if isinstance(found, tuple) else found
+
+
+def export_classifier(model: nn.Module, path: Path, size: int) -> None:
+    """Write a backbone: "composites" (n, 4, size, size) -> "feature_map", "logits"."""
+    _export(model.eval(), path, size, "composites", ["feature_map", "logits"])
+
+
+def export_detector(model: nn.Module, path: Path, size: int) -> None:
+    """Write the detector: "images" (n, 4, size, size) -> "predictions" (n, 5, anchors): cx, cy, w, h in pixels, score in [0, 1]."""
+    _export(_PredictionsOnly(model).eval(), path, size, "images", ["predictions"])
+
+
+def quantise_weights(model: onnx.ModelProto, keep: frozenset[str] = frozenset({"head.weight", "head.bias"})) -> onnx.ModelProto:
+    """Return the model with the weights of its Conv, Gemm and MatMul nodes as int8, unpacked by DequantizeLinear nodes.
+
+    One scale per output channel, symmetric: scale = max |w| / 127. Activations stay float32. `keep` names weights left as they are.
+    """
+    initialisers = {item.name: item for item in model.graph.initializer}
+    axes: dict[str, int] = {}
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul") and len(node.input) > 1 and node.input[1] in initialisers:
+            transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+            axes[node.input[1]] = 0 if node.op_type == "Conv" or transposed else len(initialisers[node.input[1]].dims) - 1
+    unpackers = []
+    for name, axis in axes.items():
+        item = initialisers[name]
+        weight = numpy_helper.to_array(item)
+        if name in keep or weight.dtype != np.float32 or weight.size < SMALLEST_QUANTISED:
+            continue
+        others = tuple(n for n in range(weight.ndim) if n != axis)
+        scale = np.maximum(np.abs(weight).max(others) / 127, 1e-12).astype(np.float32)
+        shape = [1] * weight.ndim
+        shape[axis] = -1
+        packed = np.rint(weight / scale.reshape(shape)).clip(-127, 127).astype(np.int8)
+        model.graph.initializer.remove(item)
+        model.graph.initializer.extend([
+            numpy_helper.from_array(packed, f"{name}.int8"),
+            numpy_helper.from_array(scale, f"{name}.scale"),
+            numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}.zero"),
+        ])
+        packed_names = [f"{name}.{part}" for part in ("int8", "scale", "zero")]
+        unpackers.append(helper.make_node("DequantizeLinear", packed_names, [name], name=f"{name}.unpack", axis=axis))
+    nodes = [*unpackers, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    return model
+
+
+def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open a network as the library does: int8 weights are unpacked while it is loaded."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _export(model: nn.Module, path: Path, size: int, input_name: str, output_names: list[str]) -> None:
+    example = torch.zeros(2, len(PHASES), size, size)
+    part = path.with_name(path.name + ".part")
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (example,), str(part), input_names=[input_name], output_names=output_names, opset_version=OPSET, dynamo=False,
+            dynamic_axes={name: {0: "n"} for name in (input_name, *output_names)},
+        )
+    exported = onnx.load(str(part))
+    part.unlink()
+    # the exporter says what it was asked with names of its own; only these two are of use to a reader
+    exported.producer_name, exported.doc_string = "PediatricLiverDx", ""
+    for item in exported.graph.output:
+        assert item.type.tensor_type.elem_type == TensorProto.FLOAT
+    onnx.save(quantise_weights(exported), str(path))

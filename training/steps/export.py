@@ -1,0 +1,41 @@
+"""python -m training export."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--exams", type=Path, required=True, help="exams.csv that the run was trained on")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, with detector and classifiers trained")
+    parser.add_argument("--cache", type=Path, help="folder of the cut-out exams; RUN/cache when left out")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--name", default="phantom", help="name of the bundle")
+    parser.add_argument("--version", default="0.1.0", help="version of the bundle")
+    parser.add_argument("--trained-on", default="computer-made four-phase CT phantoms of children; no patient data", help="in one sentence")
+    parser.add_argument("--command", action="append", default=[], help="a command that made the bundle, for the model card; repeatable")
+    parser.add_argument("--gate-exams", type=int, default=300, help="exams that the gate's statistics are taken from")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read exams")
+
+
+def run(args: argparse.Namespace) -> None:
+    from training.cache import build_cache
+    from training.cohort import read_exams_csv, split_by_patient
+    from training.configuration import Configuration
+    from training.export import export_bundle
+
+    configuration = Configuration.read(args.run / "configuration.json")
+    cohort = configuration.cohort
+    splits = split_by_patient(read_exams_csv(args.exams), validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+    records = {name: splits[name] for name in ("train", "validation")}
+    folder = args.cache or args.run / "cache"
+    cached = {
+        name: build_cache(records[name], folder, configuration.cache, seed=configuration.seed, workers=args.workers) for name in records
+    }
+    differences = export_bundle(
+        args.run, cached, records, configuration, args.output, name=args.name, version=args.version, trained_on=args.trained_on,
+        commands=args.command, gate_exams=args.gate_exams, workers=args.workers,
+    )
+    for name, difference in differences.items():
+        print(f"{name}: torch and ONNX Runtime differ by at most {difference:.3g}")

@@ -1,0 +1,84 @@
+"""What is chosen on validation exams, never on test exams: calibration temperatures and the detector's thresholds and linking."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PediatricLiverDxLib.detection import LinkParameters, link
+from PediatricLiverDxLib.rois import IndexBox
+from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT
+
+from .classifiers import LesionLogits
+from .lesion_matching import match
+
+#: Temperatures are kept in this range: few validation exams, all of them right, would ask for certainty.
+TEMPERATURES = (0.5, 6.0)
+
+
+@dataclass(frozen=True)
+class ExamBoxes:
+    """The detector's boxes of one exam: per slice (m, 5) in voxel edges and score; spacing x, y, z in mm; its true lesions' boxes."""
+
+    slices: tuple[np.ndarray, ...]
+    spacing_xyz: tuple[float, float, float]
+    truths: tuple[IndexBox, ...]
+
+
+@dataclass(frozen=True)
+class LinkChoice:
+    """The chosen parameters and what they give on the validation exams."""
+
+    threshold: float
+    link: LinkParameters
+    sensitivity: float
+    false_positives_per_exam: float
+
+    def describe(self) -> dict:
+        return {**asdict(self), "link": asdict(self.link)}
+
+
+def fit_temperatures(found: LesionLogits) -> dict[str, float]:
+    """Return each head's temperature T that minimises the cross-entropy of sigmoid(logit / T) over its own lesions; 1 without any."""
+    sides = {"stage1": CLASSES, "benign_subtype": BENIGN, "malignant_subtype": MALIGNANT}
+    positives = {"stage1": MALIGNANT, "benign_subtype": ("OBHT",), "malignant_subtype": ("OMHT",)}
+    names = np.array(CLASSES)[found.classes]
+    result = {}
+    for place, head in enumerate(HEADS):
+        own = np.isin(names, sides[head])
+        positive, logits = np.isin(names[own], positives[head]), found.logits[own, place].astype(float)
+        if positive.all() or not positive.any():
+            result[head] = 1.0
+            continue
+        candidates = np.exp(np.linspace(*np.log(TEMPERATURES), 121))
+        signed = np.where(positive, -logits, logits)
+        losses = [np.logaddexp(0, signed / temperature).mean() for temperature in candidates]
+        result[head] = round(float(candidates[int(np.argmin(losses))]), 4)
+    return result
+
+
+def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = 0.4) -> LinkChoice:
+    """Return the thresholds and linking with the highest sensitivity among those with few enough false positives per exam.
+
+    Equal sensitivities go to fewer false positives. When nothing has few enough, the fewest.
+    """
+    choices = []
+    for threshold, iou, gap, merge in itertools.product((0.1, 0.2, 0.3), (0.2, 0.35), (4.0, 9.0), (0.5,)):
+        above = [[boxes[boxes[:, 4] >= threshold] for boxes in exam.slices] for exam in exams]
+        loose = LinkParameters(iou=iou, gap=gap, merge=merge, min_score=0.0)
+        linked = [link(slices, exam.spacing_xyz, loose) for slices, exam in zip(above, exams, strict=True)]
+        for min_score in np.arange(0.1, 0.75, 0.05):
+            kept = [[lesion.box for lesion in lesions if lesion.score >= min_score] for lesions in linked]
+            found = [match(exam.truths, boxes) for exam, boxes in zip(exams, kept, strict=True)]
+            hits = sum(place is not None for matching in found for place in matching.detections)
+            truths = sum(len(exam.truths) for exam in exams)
+            choices.append(LinkChoice(
+                threshold, LinkParameters(iou=iou, gap=gap, merge=merge, min_score=round(float(min_score), 2)),
+                hits / max(1, truths), sum(matching.false_positives for matching in found) / max(1, len(exams)),
+            ))
+    few = [choice for choice in choices if choice.false_positives_per_exam <= most_false_positives]
+    if not few:
+        return min(choices, key=lambda choice: choice.false_positives_per_exam)
+    return max(few, key=lambda choice: (round(choice.sensitivity, 3), -choice.false_positives_per_exam))
