@@ -211,6 +211,8 @@ def _session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # threads that wait by spinning take the cores from the other networks, from the alignment, and from Slicer
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # weights are stored as int8 and unpacked once, while the network is loaded
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:

@@ -81,7 +81,7 @@ def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, s
     scene: whether to write scene.mrb; without slicer-core it is left out and a warning says so. Raises OSError.
     """
     folder, started = Path(folder), time.perf_counter()
-    write_scene = _scene_writer() if scene else None
+    write_scene = scene_writer() if scene else None
     if scene and write_scene is None:
         diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, NO_SCENE))
     for lesion in diagnosis.lesions:
@@ -96,8 +96,8 @@ def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, s
     return diagnosis
 
 
-def _scene_writer():
-    """Return scene.write_scene, or None where Slicer's core is not installed."""
+def scene_writer():
+    """Return scene.write_scene, or None where Slicer's core is not installed; the first call takes a second."""
     try:
         from .scene import write_scene  # slicer and vtk take a second to import and may not be there
     except ImportError:
