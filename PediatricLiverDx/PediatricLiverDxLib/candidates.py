@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from .dicom import Patient, Series, is_dicom, read_disc
 from .dicom_volume import series_image
 from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES
+from .phases import readings
 from .recognition import Hint, read_hint
 from .vocabulary import PHASES, InputError
 from .volume_files import is_volume_file, may_be_phase, read_volume_file, stem
@@ -165,7 +166,7 @@ def _hint(series: Series) -> Hint:
     if series.bolus_seconds is not None and series.seconds is not None:
         delay = series.seconds - series.bolus_seconds
     texts = [("series description", series.description), ("folder name", series.folder), ("protocol name", series.protocol)]
-    return read_hint(texts, delay)
+    return read_hint([(where, reading) for where, text in texts for reading in readings(text)], delay)
 
 
 def _shared_hints(series: Sequence[Series]) -> dict[str, Hint]:

@@ -160,7 +160,7 @@ class Disc:
 
 
 def read_disc(folder: Path) -> Disc:
-    """Find every CT series under a folder, at any depth, from the headers alone.
+    """Find every CT series under a folder, at any depth (or in one multi-frame file), from the headers alone.
 
     Raises:
         InputError: too many files, or series of two patients.
@@ -217,6 +217,8 @@ def is_dicom(path: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
     paths = []
     for path in folder.rglob("*"):
         if path.is_file():
@@ -234,11 +236,14 @@ def _read_header(path: Path) -> Dataset | str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-            if getattr(header.file_meta, "MediaStorageSOPClassUID", None) == _DICOMDIR:
+            stored_class = getattr(header.file_meta, "MediaStorageSOPClassUID", None)
+            if stored_class == _DICOMDIR:
                 return None
             if not header.get("SOPClassUID"):
                 has_preamble = path.read_bytes()[128:132] == b"DICM"
                 return "no SOP class" if has_preamble else None
+            if stored_class is not None and str(stored_class).startswith(str(header.SOPClassUID)) and stored_class != header.SOPClassUID:
+                return "SOP class cut short"
             for keyword in _TAGS:  # values are decoded on access, so a broken one shows up here
                 header.get(keyword)
             return header
@@ -269,8 +274,7 @@ def _no_ct(header: Dataset) -> str | None:
 
 def _images(path: Path, header: Dataset, folder: Path) -> Iterable[tuple]:
     """Yield (series key, (slice, header facts)) for each image of a file; the key is None where the geometry is missing."""
-    relative = path.relative_to(folder)
-    facts = (header, relative.parent.name if relative.parent.name else "")
+    facts = (header, path.relative_to(folder).parent.name if path != folder else "")
     frames = header.get("PerFrameFunctionalGroupsSequence")
     if not frames:
         yield _image(path, 0, header, {}, facts)

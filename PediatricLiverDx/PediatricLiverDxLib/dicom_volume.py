@@ -19,6 +19,11 @@ from .dicom import SAME_POSITION_MM, Series, Slice
 from .hounsfield import AIR, MIN_SLICES, refuse_size
 from .vocabulary import InputError
 
+_NATIVE = (
+    pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ExplicitVRBigEndian,
+    pydicom.uid.DeflatedExplicitVRLittleEndian,
+)  # fmt: skip
+
 #: A slice may lie this part of the spacing off the uniform grid.
 UNEVEN = 0.1
 
@@ -195,7 +200,7 @@ class _Pixels:
             ) from error
         if stored is None:
             raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
-        if syntax.is_encapsulated:
+        if syntax not in _NATIVE:
             return self._decompress(one, header, syntax)
         return self._native(header, bytes(stored), syntax)
 
@@ -205,7 +210,7 @@ class _Pixels:
             raise InputError(f"{self._label}: expected 8, 16 or 32 bits a pixel, got {allocated}; convert the series to 16 bits.")
         frames = int(header.get("NumberOfFrames") or 1)
         count = frames * self._shape[0] * self._shape[1]
-        order = "<" if syntax.is_little_endian else ">"
+        order = ">" if syntax == pydicom.uid.ExplicitVRBigEndian else "<"
         if len(stored) < count * allocated // 8:
             raise InputError(f"{self._label}: a slice's pixel data is cut short; copy the exam again.")
         signed = bool(header.get("PixelRepresentation", 0))

@@ -113,9 +113,12 @@ def _refuse_values(image: sitk.Image, label: str) -> sitk.Image:
 def _refuse_scale(voxels: np.ndarray, low: float, high: float, label: str) -> None:
     sample = voxels[:, ::2, ::2] if voxels.size > 4_000_000 else voxels
     if low >= 0 and high <= 255:
-        values = np.unique(sample)
-        if len(values) < 200 and np.all(values == np.round(values)) and np.mean(sample == 0) > 0.3:
-            raise InputError(f"{label}: expected CT in HU, got a mask or label map with {len(values)} values; leave it out of the phases.")
+        # Labels are whole numbers and the same from voxel to voxel; grey values are not.
+        inside = sample[:, :, 1:] > 0
+        flat = float(np.mean((sample[:, :, 1:] == sample[:, :, :-1])[inside])) if inside.any() else 1.0
+        if flat > 0.6 and np.all(sample == np.round(sample)):
+            count = len(np.unique(sample))
+            raise InputError(f"{label}: expected CT in HU, got a mask or label map with {count} values; leave it out of the phases.")
         raise InputError(
             f"{label}: expected CT in HU, got grey values from {low:g} to {high:g} (8-bit or normalised); give the series before windowing."
         )

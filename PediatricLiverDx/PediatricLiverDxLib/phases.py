@@ -62,7 +62,7 @@ _ENHANCED_CJK = r"增强|增強|造影|조영"
 
 def _word(pattern: str, cjk: str) -> re.Pattern[str]:
     # Chinese and Japanese are written without spaces, so their words need no borders. The others must stand alone.
-    return re.compile(rf"(?<![^\W_])(?:{pattern})(?![^\W_])|{cjk}")
+    return re.compile(rf"(?<![^\W_])(?:{pattern})(?![^\W_])|(?:{cjk})[期相기]?")
 
 
 _WORDS = {
@@ -116,6 +116,17 @@ def phase_from_name(text: str) -> NamedPhase | None:
     if match := _ENHANCED_WORD.search(text):
         return NamedPhase(None, match.group().strip())
     return None
+
+
+def readings(text: str) -> list[str]:
+    """Return a text and, where it is Latin-1, what it would be in UTF-8 or GB 18030: scanners often write those without declaring them."""
+    found = [text]
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            found.append(text.encode("latin-1").decode(encoding))
+        except UnicodeError:
+            continue
+    return list(dict.fromkeys(found))
 
 
 def phase_from_delay(seconds: float) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from .hounsfield import refuse_size
@@ -64,7 +67,46 @@ def read_volume_file(path: Path) -> sitk.Image:
     size = reader.GetSize()
     if len(size) == 3 and min(size) > 2:
         refuse_size((*sorted(size)[1:], min(size)) if max(size) <= 1024 else size, name)
+    if name.lower().endswith((".nii", ".nii.gz")):
+        _refuse_unsound_nifti(path)
     try:
         return reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{name}: the file is damaged or cut short; copy or convert it again.") from error
+
+
+def _refuse_unsound_nifti(path: Path) -> None:
+    """Refuse a NIfTI file with too few bytes or with voxels that are not finite: ITK's reader takes either for zeros."""
+    name = path.name
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    try:
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            offset, count, dtype = _nifti_layout(file.read(348))
+            file.seek(offset)
+            left, bad = count * dtype.itemsize, 0
+            while left > 0 and (chunk := file.read(min(left, 1 << 24))):  # a multiple of every element size
+                left -= len(chunk)
+                if dtype.kind == "f" and len(chunk) % dtype.itemsize == 0:
+                    bad += int(np.count_nonzero(~np.isfinite(np.frombuffer(chunk, dtype))))
+    except (EOFError, OSError, zlib.error, ValueError) as error:
+        raise InputError(f"{name}: the file is damaged or cut short; copy or convert it again.") from error
+    if left > 0:
+        raise InputError(f"{name}: the file is cut short by {left} bytes; copy or convert it again.")
+    if bad:
+        raise InputError(f"{name}: expected finite HU, got {bad} voxels that are NaN or infinite; replace them by -1024.")
+
+
+def _nifti_layout(header: bytes) -> tuple[int, int, np.dtype]:
+    """Return where the voxels begin, how many there are, and their type, from a NIfTI-1 or NIfTI-2 header."""
+    order = "<" if int.from_bytes(header[:4], "little") in (348, 540) else ">"
+    version_2 = int(np.frombuffer(header, f"{order}i4", 1)[0]) == 540
+    # Byte positions of dim, datatype and vox_offset in nifti1.h and nifti2.h.
+    if version_2:
+        dim = np.frombuffer(header, f"{order}i8", 8, 16)
+        code, offset = np.frombuffer(header, f"{order}i2", 1, 12)[0], np.frombuffer(header, f"{order}i8", 1, 168)[0]
+    else:
+        dim = np.frombuffer(header, f"{order}i2", 8, 40)
+        code, offset = np.frombuffer(header, f"{order}i2", 1, 70)[0], np.frombuffer(header, f"{order}f4", 1, 108)[0]
+    kind = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}.get(int(code), "u1")
+    return int(offset), int(np.prod(dim[1 : 1 + int(dim[0])].astype(np.int64))), np.dtype(order + kind)

@@ -1,0 +1,132 @@
+"""What is HU passes unchanged; what is not is refused in one sentence."""
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from PediatricLiverDxLib import hounsfield
+from PediatricLiverDxLib.hounsfield import canonical_hu
+from PediatricLiverDxLib.vocabulary import InputError
+from synthetic_ct import abdomen, as_image
+
+CT = abdomen("PVP")
+
+
+def refused(image, words):
+    with pytest.raises(InputError) as caught:
+        canonical_hu(image, "AP")
+    message = str(caught.value)
+    assert message.startswith("AP: ")
+    assert words in message
+    assert message.count(". ") == 0
+
+
+def test_ct_passes_unchanged():
+    image, warnings = canonical_hu(as_image(CT), "AP")
+    assert np.array_equal(sitk.GetArrayViewFromImage(image), CT)
+    assert image.GetPixelID() == sitk.sitkInt16
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("direction", ["LPS", "RAS", "LAI", "SAR", "PIR"])
+def test_any_orientation_becomes_canonical_without_resampling(direction):
+    image, _ = canonical_hu(sitk.DICOMOrient(as_image(CT), direction), "AP")
+    assert np.array_equal(sitk.GetArrayViewFromImage(image), CT)
+    assert image.GetOrigin() == pytest.approx((-140, -140, -300))
+    assert image.GetDirection() == pytest.approx(np.eye(3).ravel())
+
+
+def test_oblique_stays_oblique_and_is_said():
+    c, s = np.cos(0.3), np.sin(0.3)
+    image, warnings = canonical_hu(as_image(CT, direction=(1, 0, 0, 0, c, -s, 0, s, c)), "AP")
+    assert image.GetDirection() == pytest.approx((1, 0, 0, 0, c, -s, 0, s, c))
+    assert any("oblique by 17.2 degrees" in warning for warning in warnings)
+
+
+def test_float_hu_stay_float():
+    image, _ = canonical_hu(as_image(CT.astype(np.float64) + 0.25), "AP")
+    assert image.GetPixelID() == sitk.sitkFloat32
+    assert sitk.GetArrayViewFromImage(image)[3, 40, 40] == CT[3, 40, 40] + 0.25
+
+
+def test_padding_below_air_becomes_air():
+    padded = CT.copy()
+    padded[:, :10] = -3024
+    image, _ = canonical_hu(as_image(padded), "AP")
+    assert sitk.GetArrayViewFromImage(image).min() == hounsfield.AIR
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value):
+    voxels = CT.astype(np.float32)
+    voxels[2, 3, :5] = value
+    refused(as_image(voxels), "5 voxels that are NaN or infinite")
+
+
+def test_8_bit():
+    refused(as_image(np.clip((CT + 110) * 255 / 290, 0, 255).astype(np.uint8)), "8-bit")
+
+
+def test_normalised():
+    refused(as_image(np.clip((CT + 110) / 290, 0, 1).astype(np.float32)), "8-bit or normalised")
+
+
+def test_standardised():
+    refused(as_image((CT / 400).astype(np.float32)), "normalised")
+
+
+def test_no_rescale():
+    refused(as_image((CT + 1024).clip(0).astype(np.uint16)), "rescale slope")
+
+
+def test_no_rescale_with_padding():
+    stored = CT + 1024
+    stored[:, 12:84, 5:90] += 0
+    stored[:, :2] = -2000
+    refused(as_image(stored[:, :, 10:86]), "rescale slope")
+
+
+def test_label_map():
+    labels = np.zeros(CT.shape, np.uint8)
+    labels[4:9, 30:60, 30:60] = 7
+    refused(as_image(labels), "label map")
+
+
+def test_constant():
+    refused(as_image(np.zeros((8, 32, 32), np.int16)), "same value")
+
+
+def test_no_tissue():
+    refused(as_image(np.where(CT > 340, 1000, -1000).astype(np.int16)), "soft tissue")
+
+
+def test_one_slice():
+    refused(as_image(CT[:1]), "got 1;")
+    refused(sitk.GetImageFromArray(CT[0]), "2 dimensions")
+
+
+def test_too_many_slices():
+    refused(as_image(np.broadcast_to(CT[0, ::4, ::4], (2000, 24, 24)).copy(), spacing=(12, 12, 0.5)), "2000; give the thicker")
+
+
+def test_too_many_voxels(monkeypatch):
+    monkeypatch.setattr(hounsfield, "MAX_VOXELS", 100_000)
+    refused(as_image(CT), "million voxels")
+
+
+def test_four_dimensions():
+    refused(sitk.JoinSeries([as_image(CT), as_image(CT)]), "4D series of 2")
+    canonical_hu(sitk.JoinSeries([as_image(CT)]), "AP")
+
+
+def test_colour_and_complex():
+    refused(sitk.Compose([as_image(CT)] * 3), "vector of")
+    refused(sitk.RealAndImaginaryToComplex(as_image(CT.astype(np.float32)), as_image(CT.astype(np.float32))), "complex")
+
+
+def test_voxel_size_in_another_unit():
+    refused(as_image(CT, spacing=(0.003, 0.003, 0.004)), "in another unit")
+
+
+def test_few_slices_are_warned_about():
+    _, warnings = canonical_hu(as_image(CT[:3]), "AP")
+    assert any("only 12 mm" in warning for warning in warnings)
