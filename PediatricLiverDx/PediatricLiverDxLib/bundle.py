@@ -213,6 +213,8 @@ def _session(
     options.log_severity_level = 3
     # threads that wait by spinning take the cores from the other networks, from the alignment, and from Slicer
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # an arena keeps every network's largest need for good; without one a run costs the same time and a third of the memory
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     # weights are stored as int8 and unpacked once, while the network is loaded
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .bundle import Networks
 
 #: Composites per run of a classifier.
-BATCH = 16
+BATCH = 8
 
 
 @dataclass(frozen=True)

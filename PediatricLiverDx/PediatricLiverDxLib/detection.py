@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .alignment import AlignedExam
 
 #: Slices per run of the detector.
-BATCH = 8
+BATCH = 4
 
 
 @dataclass(frozen=True)
