@@ -18,6 +18,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
+from .dicom_values import numbers_of, seconds_of, text_of, values_of
 from .vocabulary import InputError
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -255,8 +256,8 @@ def _no_ct(header: Dataset) -> str | None:
     """Return what an object is when it is not a CT image of use, None when it is one."""
     sop_class = str(header.SOPClassUID)
     modality = str(header.get("Modality", "CT"))
-    text = _text(header, "SeriesDescription").lower()
-    image_type = {str(value).upper() for value in _values(header.get("ImageType"))}
+    text = text_of(header, "SeriesDescription").lower()
+    image_type = {str(value).upper() for value in values_of(header.get("ImageType"))}
     if sop_class != _CT_IMAGE and sop_class not in _ENHANCED_CT:
         return next((kind for start, kind in _KINDS if sop_class.startswith(start)), f"{modality} object")
     if modality != "CT":
@@ -267,7 +268,7 @@ def _no_ct(header: Dataset) -> str | None:
         return "bolus tracking image"
     if image_type & _PROJECTIONS or int(header.get("SamplesPerPixel", 1) or 1) != 1:
         return "projection or screen save"
-    if _NO_HU.search(text) or _text(header, "RescaleType") not in ("", "HU", "US", "HU_MOD"):
+    if _NO_HU.search(text) or text_of(header, "RescaleType") not in ("", "HU", "US", "HU_MOD"):
         return "iodine or virtual unenhanced map"
     return None
 
@@ -293,12 +294,12 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
     def value(keyword):
         return group.get(keyword, header.get(keyword))
 
-    position = _numbers(value("ImagePositionPatient"), 3)
-    orientation = _numbers(value("ImageOrientationPatient"), 6)
-    spacing = _numbers(value("PixelSpacing"), 2)
+    position = numbers_of(value("ImagePositionPatient"), 3)
+    orientation = numbers_of(value("ImageOrientationPatient"), 6)
+    spacing = numbers_of(value("PixelSpacing"), 2)
     if position is None or orientation is None or spacing is None or min(spacing) <= 0 or not header.get("Rows"):
         return None, None
-    slope, intercept = _numbers(value("RescaleSlope"), 1), _numbers(value("RescaleIntercept"), 1)
+    slope, intercept = numbers_of(value("RescaleSlope"), 1), numbers_of(value("RescaleIntercept"), 1)
     image = Slice(
         path=path,
         frame=frame,
@@ -308,7 +309,7 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
         instance=int(header.get("InstanceNumber") or 0) * 100_000 + frame,
         acquisition=str(header.get("AcquisitionNumber") or ""),
         temporal=str(group.get("TemporalPositionIndex") or header.get("TemporalPositionIdentifier") or ""),
-        seconds=_seconds(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or _acquired(header),
+        seconds=seconds_of(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or _acquired(header),
     )
     key = (
         str(header.get("StudyInstanceUID")), str(header.get("SeriesInstanceUID")), tuple(np.round(orientation, 3) + 0.0),
@@ -320,21 +321,21 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
 def _passes(images: Sequence[tuple]) -> list[Series]:
     """Turn the images of one series and orientation into one Series for each pass over the body."""
     header, folder, orientation, spacing = images[0][1]
-    agent = _text(header, "ContrastBolusAgent")
+    agent = text_of(header, "ContrastBolusAgent")
     series = Series(
         label=str(header.get("SeriesNumber") or ""),
         slices=tuple(image for image, _ in images),
         orientation=orientation,
         pixel_spacing=spacing,
         size=(int(header.Columns), int(header.Rows)),
-        description=_text(header, "SeriesDescription"),
-        protocol=_text(header, "ProtocolName"),
+        description=text_of(header, "SeriesDescription"),
+        protocol=text_of(header, "ProtocolName"),
         folder=folder,
         agent="" if re.fullmatch(r"(?i)\s*(no|none|non|0|n/?a|oral|ohne|kein\w*)?\s*", agent) else agent,
-        bolus_seconds=_seconds(header.get("ContrastBolusStartTime")),
-        kernel="/".join(str(value) for value in _values(header.get("ConvolutionKernel"))),
-        image_type=tuple(str(value).upper() for value in _values(header.get("ImageType"))),
-        tilt=(_numbers(header.get("GantryDetectorTilt"), 1) or (0.0,))[0],
+        bolus_seconds=seconds_of(header.get("ContrastBolusStartTime")),
+        kernel="/".join(str(value) for value in values_of(header.get("ConvolutionKernel"))),
+        image_type=tuple(str(value).upper() for value in values_of(header.get("ImageType"))),
+        tilt=(numbers_of(header.get("GantryDetectorTilt"), 1) or (0.0,))[0],
         study=str(header.get("StudyInstanceUID", "")),
         study_date=str(header.get("StudyDate") or ""),
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
@@ -393,40 +394,12 @@ def _refuse_two_patients(patients: Sequence[Patient]) -> None:
 
 
 def _patient(header: Dataset) -> Patient:
-    name = re.sub(r"[\s^=_,.]+", " ", _text(header, "PatientName")).strip().casefold()
-    return Patient(_text(header, "PatientID").strip(), name, _text(header, "PatientBirthDate").strip())
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    value = header.get(keyword)
-    return "" if value is None else str(value).strip()
-
-
-def _values(value: object) -> tuple:
-    if value is None or value == "":
-        return ()
-    return (value,) if isinstance(value, str) or not hasattr(value, "__iter__") else tuple(value)
-
-
-def _numbers(value: object, count: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(v) for v in _values(value))
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and np.all(np.isfinite(numbers)) else None
+    name = re.sub(r"[\s^=_,.]+", " ", text_of(header, "PatientName")).strip().casefold()
+    return Patient(text_of(header, "PatientID").strip(), name, text_of(header, "PatientBirthDate").strip())
 
 
 def _acquired(header: Dataset) -> float | None:
     for keyword in ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "SeriesTime"):
-        if (seconds := _seconds(header.get(keyword))) is not None:
+        if (seconds := seconds_of(header.get(keyword))) is not None:
             return seconds
     return None
-
-
-def _seconds(value: object) -> float | None:
-    """Return seconds after midnight of a DICOM time (HHMMSS.FFFFFF, HH:MM:SS) or date and time (YYYYMMDDHHMMSS.F)."""
-    text = str(value or "").strip().replace(":", "")
-    match = re.fullmatch(r"(?:\d{8}(?=\d{4}))?(\d\d)(\d\d)(\d\d(?:\.\d*)?)?(?:[+-]\d{4})?", text)
-    if not match:
-        return None
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)

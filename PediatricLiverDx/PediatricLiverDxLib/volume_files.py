@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import re
 import zlib
 from pathlib import Path
@@ -20,6 +21,12 @@ _NO_CT = re.compile(
     r"(?<![^\W_])(?:masks?|seg|segmentations?|labels?|labelmap|lesions?|tumou?rs?|gt|truth|displacement|field|cam|roi|annotation|dose)"
     r"(?![^\W_])"
 )
+
+
+#: Bytes of an element in MetaImage.
+_META_BYTES = {
+    b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"FLOAT": 4, b"DOUBLE": 8, b"LONG_LONG": 8, b"ULONG_LONG": 8,
+}  # fmt: skip
 
 
 def is_volume_file(path: Path) -> bool:
@@ -69,6 +76,8 @@ def read_volume_file(path: Path) -> sitk.Image:
         refuse_size((*sorted(size)[1:], min(size)) if max(size) <= 1024 else size, name)
     if name.lower().endswith((".nii", ".nii.gz")):
         _refuse_unsound_nifti(path)
+    if name.lower().endswith((".mha", ".mhd")):
+        _refuse_short_metaimage(path)
     try:
         return reader.Execute()
     except RuntimeError as error:
@@ -95,6 +104,24 @@ def _refuse_unsound_nifti(path: Path) -> None:
         raise InputError(f"{name}: the file is cut short by {left} bytes; copy or convert it again.")
     if bad:
         raise InputError(f"{name}: expected finite HU, got {bad} voxels that are NaN or infinite; replace them by -1024.")
+
+
+def _refuse_short_metaimage(path: Path) -> None:
+    """Refuse a MetaImage with too few bytes: ITK's reader refuses it too, but writes to standard error first."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    fields = dict(re.findall(rb"^(\w+)\s*=\s*([^\r\n]*?)\s*$", start, re.MULTILINE))
+    end = re.search(rb"ElementDataFile\s*=[^\r\n]*\r?\n", start)
+    where = fields.get(b"ElementDataFile", b"").decode("utf-8", "replace")
+    if b"CompressedDataSize" in fields:
+        needed = int(fields[b"CompressedDataSize"])
+    else:
+        count = math.prod(int(n) for n in fields.get(b"DimSize", b"0").split()) * int(fields.get(b"ElementNumberOfChannels", 1))
+        needed = count * _META_BYTES.get(fields.get(b"ElementType", b"").removeprefix(b"MET_").split(b"_ARRAY")[0], 0)
+    data = path if where == "LOCAL" else path.parent / where
+    there = (data.stat().st_size if data.is_file() else 0) - (end.end() if end and data == path else 0)
+    if there < needed and "%" not in where and not where.startswith("LIST"):
+        raise InputError(f"{path.name}: the file is cut short by {needed - there} bytes; copy or convert it again.")
 
 
 def _nifti_layout(header: bytes) -> tuple[int, int, np.dtype]:
