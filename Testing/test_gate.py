@@ -166,7 +166,7 @@ def test_thresholds_are_in_order_and_hold_for_exams_not_seen():
     assert statistics["usual"] < statistics["look_threshold"] < statistics["do_not_trust_threshold"]
     away = fresh - np.array(statistics["mean"])
     distances = np.sqrt(np.einsum("nf,fg,ng->n", away, np.array(statistics["precision"]), away) / len(FEATURES))
-    assert 0.01 < (distances > statistics["look_threshold"]).mean() < 0.12
+    assert 0.001 < (distances > statistics["look_threshold"]).mean() < 0.12
     assert not (distances > statistics["do_not_trust_threshold"]).any()
 
 

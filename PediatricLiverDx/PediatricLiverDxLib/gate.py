@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .alignment import MIN_SIMILARITY
 from .exam_features import FEATURES, exam_features
 from .vocabulary import PHASE_NAMES, PHASES
 
@@ -26,14 +27,14 @@ EMBEDDING_BACKBONE = "resnet18"
 COMPONENTS = 16
 #: Part of the covariance's own diagonal that is mixed into it, so that a few hundred exams are enough.
 SHRINKAGE = 0.2
-#: "do not trust" begins at this multiple of the distance that one training exam in 200 exceeds, "look" where one in 20 does.
-FAR = 1.25
+#: "look" begins at the distance that one exam in 50 exceeds that was not fitted to, "do not trust" at FAR times that of one in 200.
+LOOK_PERCENTILE, FAR_PERCENTILE, FAR = 98.0, 99.5, 1.25
+#: With fewer lesions their spread is not known well enough to call another one strange.
+FEWEST_LESIONS = 60
 #: A probability of malignant between these is open.
 OPEN = (0.3, 0.7)
 #: Backbones that differ by more than this in the probability of malignant disagree.
 DISAGREEMENT = 0.35
-#: A phase that fits the reference less than this after alignment may lie elsewhere (similarity of alignment.py).
-POOR_FIT = 0.5
 #: A detector's lesion below this score is doubtful.
 DOUBTFUL = 0.5
 
@@ -108,7 +109,7 @@ def _phase_findings(aligned: AlignedExam) -> list[tuple[str, str]]:
     elif missing:
         found.append((LOOK, f"The exam has no {' and no '.join(missing)} phase."))
     for phase, fit in aligned.alignment.items():
-        if fit.status != "reference" and fit.similarity_after < POOR_FIT:
+        if fit.status != "reference" and fit.similarity_after < MIN_SIMILARITY:
             found.append((LOOK, f"The {PHASE_NAMES[phase]} phase does not fit the {PHASE_NAMES[aligned.reference]} phase well."))
     return found
 
@@ -164,7 +165,7 @@ def fit_gate(
     """Take the gate's statistics from what a bundle was trained on.
 
     features: phase -> (exam, feature) of exam_features. embeddings: (lesion, channel) of lesion_embedding on lesions that the networks were
-    not trained on. The thresholds come from distances in five-fold cross-validation.
+    not trained on; fewer than FEWEST_LESIONS are left aside. The thresholds come from distances in five-fold cross-validation.
 
     Returns bundle.json's "gate" and the "gate.*" arrays of heads.npz.
     """
@@ -177,18 +178,27 @@ def fit_gate(
             "mean": _rounded(mean),
             "sd": _rounded(sd),
             "precision": [_rounded(row) for row in precision],
-            **_thresholds(values),
+            **_thresholds(values, lambda known, held_out: (known, held_out)),
         }
     arrays: dict[str, np.ndarray] = {}
-    if embeddings is not None and len(embeddings):
+    if embeddings is not None and len(embeddings) >= FEWEST_LESIONS:
         embeddings = np.asarray(embeddings, float)
-        centre = embeddings.mean(0)
-        components = np.linalg.svd(embeddings - centre, full_matrices=False)[2][:COMPONENTS]
-        reduced = _reduced(embeddings, centre, components)
-        mean, precision, _ = _fit(reduced)
+        centre, components = _principal(embeddings)
+        mean, precision, _ = _fit(_reduced(embeddings, centre, components))
         arrays = {"gate.centre": centre, "gate.components": components, "gate.mean": mean, "gate.precision": precision}
-        document["lesion"] = {"lesions": len(embeddings), **_thresholds(reduced)}
+        document["lesion"] = {"lesions": len(embeddings), **_thresholds(embeddings, _reduced_by_the_first)}
     return document, {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _principal(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean of (n, channel) and its first principal components (component, channel)."""
+    centre = embeddings.mean(0)
+    return centre, np.linalg.svd(embeddings - centre, full_matrices=False)[2][:COMPONENTS]
+
+
+def _reduced_by_the_first(known: np.ndarray, held_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    principal = _principal(known)
+    return _reduced(known, *principal), _reduced(held_out, *principal)
 
 
 def _fit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -199,13 +209,15 @@ def _fit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, np.linalg.inv(correlation) / np.outer(sd, sd), sd
 
 
-def _thresholds(values: np.ndarray, folds: int = 5) -> dict[str, float]:
+def _thresholds(values: np.ndarray, prepare: Callable, folds: int = 5) -> dict[str, float]:
+    """Return the thresholds from the distances of held-out rows of `values`; prepare(known, held out) -> both in the form to be fitted."""
     distances = []
     for fold in range(min(folds, len(values))):
-        held_out = np.arange(len(values)) % folds == fold
-        mean, precision, _ = _fit(values[~held_out])
-        distances += [_distance(vector, mean, precision) for vector in values[held_out]]
-    usual, look, far = np.percentile(distances, (50, 95, 99.5))
+        left_out = np.arange(len(values)) % folds == fold
+        known, held_out = prepare(values[~left_out], values[left_out])
+        mean, precision, _ = _fit(known)
+        distances += [_distance(vector, mean, precision) for vector in held_out]
+    usual, look, far = np.percentile(distances, (50, LOOK_PERCENTILE, FAR_PERCENTILE))
     return {"usual": float(usual), "look_threshold": float(look), "do_not_trust_threshold": float(max(FAR * far, look))}
 
 
