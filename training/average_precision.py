@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PediatricLiverDxLib.detection import overlap
 
 
-def average_precision(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], iou: float = 0.40) -> float:
-    """Return the average precision over all images (all-points interpolation, as COCO and Ultralytics at one overlap).
+@dataclass(frozen=True)
+class ImageMatches:
+    """What one image adds: its predictions' scores, whether each is right, and the number of its truths."""
 
-    predictions: per image (m, 5) x0, y0, x1, y1, score. truths: per image (t, 4). A prediction is right when it overlaps a truth that no
-    better prediction has taken by at least `iou`. Returns nan without any truth.
+    scores: np.ndarray
+    right: np.ndarray
+    truths: int
+
+
+def match_image(found: np.ndarray, truth: np.ndarray, iou: float) -> ImageMatches:
+    """Match predictions (m, 5) x0, y0, x1, y1, score with truths (t, 4).
+
+    A prediction is right when it overlaps a truth that no better prediction has taken by at least `iou`.
     """
-    n_truths = sum(len(truth) for truth in truths)
+    found, truth = np.asarray(found, float).reshape(-1, 5), np.asarray(truth, float).reshape(-1, 4)
+    found = found[np.argsort(-found[:, 4], kind="stable")]
+    overlaps = overlap(found[:, :4], truth) if len(truth) and len(found) else np.zeros((len(found), len(truth)))
+    right = np.zeros(len(found), bool)
+    for row in range(len(found)):
+        if len(truth) and overlaps[row].max() >= iou:
+            right[row] = True
+            overlaps[:, overlaps[row].argmax()] = -1
+    return ImageMatches(found[:, 4], right, len(truth))
+
+
+def precision_area(images: Sequence[ImageMatches]) -> float:
+    """Return the average precision over matched images (all-points interpolation); nan without any truth."""
+    n_truths = sum(image.truths for image in images)
     if not n_truths:
         return float("nan")
-    scores, right = [], []
-    for found, truth in zip(predictions, truths, strict=True):
-        taken: set[int] = set()
-        found = found[np.argsort(-found[:, 4], kind="stable")]
-        overlaps = overlap(found[:, :4], np.asarray(truth, float).reshape(-1, 4)) if len(truth) else np.zeros((len(found), 0))
-        for row, score in enumerate(found[:, 4]):
-            candidates = [(value, column) for column, value in enumerate(overlaps[row]) if value >= iou and column not in taken]
-            if candidates:
-                taken.add(max(candidates)[1])
-            scores.append(score)
-            right.append(bool(candidates))
-    if not scores:
+    scores, right = np.concatenate([image.scores for image in images]), np.concatenate([image.right for image in images])
+    if not len(scores):
         return 0.0
-    order = np.argsort(-np.array(scores), kind="stable")
-    hits = np.cumsum(np.array(right)[order])
+    hits = np.cumsum(right[np.argsort(-scores, kind="stable")])
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    recall = hits / n_truths
-    return float(np.sum(np.diff(np.concatenate([[0.0], recall])) * precision))
+    return float(np.sum(np.diff(np.concatenate([[0.0], hits / n_truths])) * precision))
+
+
+def average_precision(predictions: Sequence[np.ndarray], truths: Sequence[np.ndarray], iou: float = 0.40) -> float:
+    """Return the average precision of predictions (m, 5) against truths (t, 4), one of each per image."""
+    return precision_area([match_image(found, truth, iou) for found, truth in zip(predictions, truths, strict=True)])

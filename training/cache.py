@@ -20,6 +20,7 @@ import numpy as np
 from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.composites import (
     ROI_MARGIN,
+    DetectorTransform,
     Roi,
     composite_slices_of,
     composites,
@@ -125,15 +126,15 @@ def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: in
     aligned, lesions = load_exam(record, align_phases=draw_uniform(seed, "align", record.exam_id) < settings.align_share)
     rng = np.random.default_rng(int(draw_uniform(seed, "slices", record.exam_id) * 2**48))
     cut = lesions[: settings.lesions_per_exam]
-    places = [_crop_place(aligned, lesion) for lesion in cut]
-    crops = [_crop(aligned, lesion, place) for lesion, place in zip(cut, places, strict=True)]
+    places = [crop_place(aligned, lesion) for lesion in cut]
+    cut_out = [crop(aligned, lesion, place) for lesion, place in zip(cut, places, strict=True)]
     shown = [composites(aligned, Roi.from_index_box(aligned.grid, lesion.box)) for lesion in cut]
     chosen, groups = _detector_slices(aligned, lesions, len(cut), settings, rng)
     transform = detector_transform(aligned)
     images = np.rint(detector_images(aligned, transform, chosen) * 255).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     size = (CACHED_SLICES, len(PHASES), CROP_SIZE, CROP_SIZE)
-    np.save(folder / "crops.npy", np.stack(crops) if crops else np.zeros((0, *size), np.int16))
+    np.save(folder / "crops.npy", np.stack(cut_out) if cut_out else np.zeros((0, *size), np.int16))
     np.save(folder / "composites.npy", np.rint(np.array(shown) * 255).astype(np.uint8))
     np.save(folder / "slices.npy", images)
     description = {
@@ -143,11 +144,11 @@ def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: in
         "spacing_xy": list(aligned.grid.spacing_xyz[:2]),
         "lesions": [
             {"box": list(lesion.box), "origin": list(place[0]), "step": place[1],
-             "sections": [lesion.slice_box(z).tolist() for z in _cached_slices(lesion)]}
+             "sections": [lesion.slice_box(z).tolist() for z in cached_slices(lesion)]}
             for lesion, place in zip(cut, places, strict=True)
         ],
         "slices": [
-            {"z": z, **_sections(lesions, z, transform)} for z in chosen
+            {"z": z, **sections(lesions, z, transform)} for z in chosen
         ],
         "groups": groups,
     }
@@ -173,11 +174,12 @@ def _folder_of(folder: Path, record: ExamRecord) -> Path:
     return folder / re.sub(r"[^\w.-]", "_", record.exam_id)
 
 
-def _cached_slices(lesion: Lesion) -> np.ndarray:
+def cached_slices(lesion: Lesion) -> np.ndarray:
+    """Return the slice indexes of FRACTIONS of a lesion, which may lie outside the volume."""
     return np.floor(lesion.box[2] + FRACTIONS * (lesion.box[5] - lesion.box[2])).astype(int)
 
 
-def _crop_place(aligned: AlignedExam, lesion: Lesion) -> tuple[tuple[float, float], float]:
+def crop_place(aligned: AlignedExam, lesion: Lesion) -> tuple[tuple[float, float], float]:
     """Return the voxel edge where the crop starts and its step, 1 unless it would not fit into CROP_SIZE pixels."""
     low, high = np.array(lesion.box[:2]), np.array(lesion.box[3:5])
     spacing = np.array(aligned.grid.spacing_xyz[:2])
@@ -191,10 +193,10 @@ def _crop_place(aligned: AlignedExam, lesion: Lesion) -> tuple[tuple[float, floa
     return (float(start[0]), float(start[1])), step
 
 
-def _crop(aligned: AlignedExam, lesion: Lesion, place: tuple[tuple[float, float], float]) -> np.ndarray:
+def crop(aligned: AlignedExam, lesion: Lesion, place: tuple[tuple[float, float], float]) -> np.ndarray:
     """Return (cached slice, phase, row, column) int16 HU."""
     size_x, size_y, size_z = aligned.grid.size_xyz
-    slices = np.clip(_cached_slices(lesion), 0, size_z - 1)
+    slices = np.clip(cached_slices(lesion), 0, size_z - 1)
     across = resampling_matrix(size_x, place[0][0], place[1], CROP_SIZE)
     down = resampling_matrix(size_y, place[0][1], place[1], CROP_SIZE)
     rows, columns = (np.flatnonzero(matrix.any(0)) for matrix in (down, across))
@@ -223,7 +225,8 @@ def _detector_slices(
     return ordered, [[ordered.index(z) for z in group] for group in groups_z]
 
 
-def _sections(lesions: tuple[Lesion, ...], z: int, transform) -> dict[str, list]:
+def sections(lesions: tuple[Lesion, ...], z: int, transform: DetectorTransform) -> dict[str, list]:
+    """Return the boxes of the lesions in slice z in detector pixels, the lesion of each, and whether there is no lesion at all."""
     boxes, owners = [], []
     for owner, lesion in enumerate(lesions):
         place = z - int(lesion.box[2])

@@ -1,0 +1,186 @@
+"""Measure a bundle: its whole pipeline on exams of known truth in, metrics.json and the bundle's metrics out.
+
+An exam counts by its class. With the detector's ROIs its probabilities are those of the detected lesion with the highest detection score,
+whatever that lesion is; an exam without any detection counts as undecided (probability 0.5 in every head). On true ROIs they are those of
+its largest lesion. A lesion is found when a detection overlaps its box by a 3D intersection over union of at least
+lesion_matching.HIT_IOU; every other detection is a false positive. Average precision is on the K depth-matched composites of the largest
+lesion. All intervals are bootstrapped over patients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PediatricLiverDxLib.bundle import read_bundle
+from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT
+from tqdm import tqdm
+
+from .average_precision import match_image, precision_area
+from .baselines import baseline_scores, cached_features
+from .cache import CachedExam
+from .cohort import ExamRecord
+from .lesion_matching import HIT_IOU
+from .reading import read_one
+from .statistics import auc_with_interval, bootstrap_interval, calibration_error
+
+MAP_IOU = 0.40
+#: Classes of each head, the positive one last.
+SIDES = {"stage1": (BENIGN, MALIGNANT), "benign_subtype": (("HH",), ("OBHT",)), "malignant_subtype": (("HB",), ("OMHT",))}
+
+
+def read_exams(records: Sequence[ExamRecord], bundle: Path, folder: Path, *, workers: int = 1) -> list[dict[str, Any]]:
+    """Run the pipeline on every exam; what `folder` holds already of the same networks is kept. In the order of `records`."""
+    bundle, path = Path(bundle), Path(folder) / "exams.jsonl"
+    key = networks_key(bundle)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    done = {line["exam_id"]: line for line in lines if line["networks"] == key}
+    missing = [record for record in records if record.exam_id not in done]
+    with path.open("a", encoding="utf-8") as file, tqdm(total=len(missing), desc="evaluate", unit="exam", disable=not missing) as bar:
+
+        def keep(found: dict[str, Any]) -> None:
+            done[found["exam_id"]] = {**found, "networks": key}
+            file.write(json.dumps(done[found["exam_id"]]) + "\n")
+            file.flush()
+            bar.update()
+
+        if workers <= 1:
+            for record in missing:
+                keep(read_one(record, bundle))
+        else:
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                for future in as_completed([pool.submit(read_one, record, bundle) for record in missing]):
+                    keep(future.result())
+    return [done[record.exam_id] for record in records]
+
+
+def networks_key(bundle: Path) -> str:
+    """Return a hash of all that decides a bundle's answers; its metrics and model card do not."""
+    document = dict(read_bundle(bundle).document)
+    document.pop("metrics", None)
+    document["sha256"] = {name: value for name, value in document["sha256"].items() if name != "MODEL_CARD.md"}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Return metrics.json of the exams that `read_exams` read."""
+    patients = np.array([exam["patient_id"] for exam in exams])
+    found = [_pipeline_probabilities(exam) for exam in exams]
+    true = [exam["true_rois"][0]["probabilities"] if exam["true_rois"] else None for exam in exams]
+    malignant = np.array([exam["class"] in MALIGNANT for exam in exams])
+    return {
+        "exams": len(exams),
+        "patients": len(np.unique(patients)),
+        "pipeline": {
+            "detection": _detection(exams, patients, draws, seed),
+            **_heads(exams, found, patients, draws, seed),
+            "calibration_error": calibration_error(malignant, np.array([_head_score(one, "stage1") for one in found])),
+            "accuracy": _accuracy(exams, found),
+            "exams_without_detection": sum(not exam["found"] for exam in exams),
+        },
+        "true_rois": {
+            **_heads(exams, true, patients, draws, seed),
+            "accuracy": _accuracy(exams, true),
+            "backbones": _backbones(exams, patients, draws, seed),
+        },
+        "gate": {verdict: sum(exam["gate"] == verdict for exam in exams) for verdict in ("trust", "look", "do not trust")},
+        "entities": _entities(exams, found, true),
+        "definitions": {"hit_iou_3d": HIT_IOU, "map_iou": MAP_IOU, "bootstrap_draws": draws, "interval": "95 % percentile, over patients"},
+    }
+
+
+def measure_baselines(
+    exams: Sequence[dict[str, Any]], train: Sequence[CachedExam], ages: dict[str, float | None], *, draws: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """Return the AUC of each baseline for malignant on `exams`, fitted on the largest lesions of `train`; ages by exam_id."""
+    train = [exam for exam in train if exam.lesions]
+    known = [(cached_features(exam), ages[exam.exam_id]) for exam in train]
+    labels = np.array([CLASSES[exam.class_index] in MALIGNANT for exam in train])
+    with_truth = [exam for exam in exams if exam["features"]]
+    scores = baseline_scores(known, labels, [(exam["features"], exam["age_years"]) for exam in with_truth])
+    malignant = np.array([exam["class"] in MALIGNANT for exam in with_truth])
+    patients = np.array([exam["patient_id"] for exam in with_truth])
+    return {name: auc_with_interval(malignant, score, patients, draws=draws, seed=seed) for name, score in scores.items()}
+
+
+def _pipeline_probabilities(exam: dict[str, Any]) -> dict[str, float] | None:
+    return max(exam["found"], key=lambda lesion: lesion["score"])["probabilities"] if exam["found"] else None
+
+
+def _head_score(probabilities: dict[str, float] | None, head: str) -> float:
+    """Return the probability of a head's positive side given its two sides; 0.5 where nothing is known."""
+    if probabilities is None:
+        return 0.5
+    negative, positive = (sum(probabilities[name] for name in side) for side in SIDES[head])
+    return positive / (negative + positive) if negative + positive > 0 else 0.5
+
+
+def _heads(exams: Sequence[dict], found: Sequence[dict | None], patients: np.ndarray, draws: int, seed: int) -> dict[str, dict]:
+    result = {}
+    for head in HEADS:
+        negative, positive = SIDES[head]
+        own = np.array([exam["class"] in (*negative, *positive) for exam in exams])
+        labels = np.array([exam["class"] in positive for exam in exams])[own]
+        scores = np.array([_head_score(one, head) for one in found])[own]
+        result[head] = auc_with_interval(labels, scores, patients[own], draws=draws, seed=seed)
+    return result
+
+
+def _backbones(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: int) -> dict[str, dict]:
+    first = [exam["true_rois"][0]["backbones"] if exam["true_rois"] else {} for exam in exams]
+    names = sorted({name for backbones in first for name in backbones})
+    return {name: _heads(exams, [backbones.get(name) for backbones in first], patients, draws, seed) for name in names}
+
+
+def _decision(probabilities: dict[str, float]) -> str:
+    side = MALIGNANT if _head_score(probabilities, "stage1") >= 0.5 else BENIGN
+    return max(side, key=lambda name: probabilities[name])
+
+
+def _accuracy(exams: Sequence[dict], found: Sequence[dict | None]) -> float:
+    """Return the share of exams whose class of four is right; an exam without a detection is wrong."""
+    return float(np.mean([one is not None and _decision(one) == exam["class"] for exam, one in zip(exams, found, strict=True)]))
+
+
+def _detection(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
+    images = [[match_image(np.array(one["found"]), np.array(one["true"]), MAP_IOU) for one in exam["composites"]] for exam in exams]
+    lesions = np.array([exam["true_lesions"] for exam in exams], float)
+    hits = np.array([sum(place is not None for place in exam["matched"]) for exam in exams], float)
+    false = np.array([exam["false_positives"] for exam in exams], float)
+    largest = np.array([bool(exam["matched"]) and exam["matched"][0] is not None for exam in exams], float)
+
+    def interval(statistic, times: int = draws) -> list[float]:
+        return list(bootstrap_interval(statistic, patients, draws=times, seed=seed))
+
+    return {
+        "map40": precision_area([image for exam in images for image in exam]),
+        # each draw sorts all boxes: fewer draws
+        "map40_ci95": interval(lambda rows: precision_area([image for row in rows for image in images[row]]), min(draws, 500)),
+        "sensitivity_3d": float(hits.sum() / max(1.0, lesions.sum())),
+        "sensitivity_3d_ci95": interval(lambda rows: float(hits[rows].sum() / max(1.0, lesions[rows].sum()))),
+        "sensitivity_largest": float(largest.mean()),
+        "false_positives_per_exam": float(false.mean()),
+        "false_positives_per_exam_ci95": interval(lambda rows: float(false[rows].mean())),
+        "lesions": int(lesions.sum()),
+        "hit_iou": HIT_IOU,
+    }
+
+
+def _entities(exams: Sequence[dict], found: Sequence[dict | None], true: Sequence[dict | None]) -> dict[str, dict[str, float]]:
+    result = {}
+    for entity in sorted({exam["entity"] for exam in exams}):
+        rows = [n for n, exam in enumerate(exams) if exam["entity"] == entity]
+        own = [exams[n] for n in rows]
+        result[entity] = {
+            "exams": len(rows),
+            "sensitivity_largest": float(np.mean([bool(exam["matched"]) and exam["matched"][0] is not None for exam in own])),
+            "accuracy_pipeline": _accuracy(own, [found[n] for n in rows]),
+            "accuracy_true_rois": _accuracy(own, [true[n] for n in rows]),
+        }
+    return result
