@@ -1,0 +1,123 @@
+"""The cache holds what diagnosis sees; batches show it, jittered, with the right labels and boxes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PediatricLiverDxLib.composites import Roi, composites, detector_inputs
+from PediatricLiverDxLib.vocabulary import CLASSES
+
+from training.cache import FRACTIONS, CachedExam, build_cache
+from training.cohort import read_exams_csv
+from training.composite_batches import CompositeBatches, View, cut, inside_box
+from training.configuration import CacheSettings, ClassifierSettings, DetectorSettings
+from training.detector_batches import DetectorBatches, composite_boxes
+from training.truth import load_exam
+
+SETTINGS = CacheSettings(align_share=0.0)
+STILL = ClassifierSettings(batch=4, composites_per_epoch=8, mixup_share=0.0, phase_dropout=0.0, intensity=0.0, rotation=0.0, flip=0.0)
+
+
+@pytest.fixture(scope="module")
+def cached(exams_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[CachedExam, ...]:
+    return build_cache(read_exams_csv(exams_csv), tmp_path_factory.mktemp("cache"), SETTINGS)
+
+
+def test_cached_composites_are_those_of_diagnosis(exams_csv: Path, cached: tuple[CachedExam, ...]):
+    for record, exam in list(zip(read_exams_csv(exams_csv), cached, strict=True))[:5]:
+        aligned, lesions = load_exam(record, align_phases=False)
+        assert len(exam.lesions) == len(lesions)
+        for place, lesion in enumerate(lesions):
+            expected = composites(aligned, Roi.from_index_box(aligned.grid, lesion.box))
+            np.testing.assert_allclose(exam.composites[place] / 255, expected, atol=0.5 / 255 + 1e-6)
+
+
+def test_cached_slices_are_the_detectors_inputs_and_their_boxes_hold_the_lesions(exams_csv: Path, cached: tuple[CachedExam, ...]):
+    record, exam = read_exams_csv(exams_csv)[1], cached[1]
+    aligned, lesions = load_exam(record, align_phases=False)
+    inputs, transform = detector_inputs(aligned)
+    for place, one in enumerate(exam.slices):
+        np.testing.assert_allclose(exam.images[place] / 255, inputs[one.z], atol=0.5 / 255 + 1e-6)
+        for owner, box in zip(one.lesions, one.boxes, strict=True):
+            np.testing.assert_allclose(transform.to_index(box), lesions[owner].slice_box(one.z), atol=1e-3)
+    assert any(one.empty for one in exam.slices) and any(len(one.boxes) == 2 for one in exam.slices)
+
+
+def test_a_made_exam_is_not_made_again(exams_csv: Path, cached: tuple[CachedExam, ...]):
+    before = {exam.folder: (exam.folder / "crops.npy").stat().st_mtime_ns for exam in cached}
+    build_cache(read_exams_csv(exams_csv), cached[0].folder.parent, SETTINGS)
+    assert before == {exam.folder: (exam.folder / "crops.npy").stat().st_mtime_ns for exam in cached}
+
+
+def test_an_unjittered_cut_equals_the_composite_of_diagnosis(cached: tuple[CachedExam, ...]):
+    """What training renders from its crops and what diagnosis cuts from the volume differ by rounding only."""
+    for exam in cached[:6]:
+        for lesion, one in enumerate(exam.lesions):
+            for k in range(3):
+                place = int(np.abs(FRACTIONS - (2 * k + 1) / 6).argmin())
+                view = View(one.box[[0, 1, 3, 4]][None], np.zeros(1), np.ones((1, 2)), np.zeros((1, 4, 2)))
+                crops = np.array(exam.crops[lesion, place])[None]
+                images = cut(crops, [(exam, lesion)], view, 128).clamp(0, 1) * inside_box([(exam, lesion)], view, 128)[:, None]
+                images *= torch.tensor(exam.present)[None, :, None, None]
+                difference = np.abs(images[0].numpy() - exam.composites[lesion, k] / 255)
+                assert difference.mean() < 0.003
+
+
+def test_batches_repeat_with_the_epoch_and_differ_between_epochs(cached: tuple[CachedExam, ...]):
+    batches = CompositeBatches(cached, ClassifierSettings(batch=4, composites_per_epoch=8), seed=3)
+    first, again, other = (list(batches.epoch(number)) for number in (0, 0, 1))
+    assert len(first) == 2
+    for one, two in zip(first, again, strict=True):
+        torch.testing.assert_close(one.images, two.images)
+    assert not torch.equal(first[0].images, other[0].images)
+
+
+def test_batches_hold_valid_images_and_class_shares(cached: tuple[CachedExam, ...]):
+    for batch in CompositeBatches(cached, ClassifierSettings(batch=8, composites_per_epoch=32, mixup_share=1.0), seed=0).epoch(0):
+        assert batch.images.shape == (8, 4, 128, 128) and batch.classes.shape == (8, len(CLASSES))
+        assert batch.images.min() >= 0 and batch.images.max() <= 1
+        torch.testing.assert_close(batch.classes.sum(1), torch.ones(8))
+
+
+def test_a_flip_turns_the_image_round(cached: tuple[CachedExam, ...]):
+    still, flipped = (
+        next(CompositeBatches(cached, dataclasses.replace(STILL, box_jitter=0.0, phase_shift_mm=0.0, flip=flip), seed=5).epoch(0))
+        for flip in (0.0, 1.0)
+    )
+    torch.testing.assert_close(still.images.flip(2, 3), flipped.images, atol=2e-3, rtol=0)
+
+
+def test_detector_boxes_stay_on_their_lesions(cached: tuple[CachedExam, ...]):
+    """The ball of an HH exam is the brightest thing in DP: after jitter its box still holds nearly all bright pixels."""
+    bright = [exam for exam in cached if CLASSES[exam.class_index] == "HH" and all(exam.present)]
+    off = dict.fromkeys(("negative_share", "phase_dropout", "mixup", "pkcp_share", "intensity"), 0.0)
+    settings = DetectorSettings(batch=8, images_per_epoch=16, **off)
+    for batch in DetectorBatches(bright, settings, seed=1).epoch(0):
+        for row, image in enumerate(batch.images):
+            lit = image[3] > 0.75
+            inside = torch.zeros_like(lit)
+            for x0, y0, x1, y1 in batch.boxes[batch.owner == row].round().int().tolist():
+                inside[max(0, y0 - 3) : y1 + 3, max(0, x0 - 3) : x1 + 3] = True
+            if lit.sum() > 50 and inside.any():
+                assert (lit & inside).sum() / lit.sum() > 0.85
+
+
+def test_detector_batches_have_slices_without_lesions_and_their_shapes(cached: tuple[CachedExam, ...]):
+    batch = next(DetectorBatches(cached, DetectorSettings(batch=16, negative_share=0.5), seed=0).epoch(0))
+    assert batch.images.shape == (16, 4, 256, 256)
+    assert len(set(range(16)) - set(batch.owner.tolist())) >= 3
+    assert (batch.boxes[:, 2:] > batch.boxes[:, :2]).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 256
+
+
+def test_a_composites_boxes_enclose_those_of_its_slices(cached: tuple[CachedExam, ...]):
+    exam = cached[1]
+    group = exam.groups[0]
+    boxes = composite_boxes(exam, [group[0], group[1], group[2], group[0]])
+    assert len(boxes) == len({owner for place in group for owner in exam.slices[place].lesions})
+    for place in group:
+        for box in exam.slices[place].boxes:
+            assert any((found[:2] <= box[:2] + 1e-4).all() and (found[2:] >= box[2:] - 1e-4).all() for found in boxes)

@@ -1,0 +1,212 @@
+"""The steps from exams.csv to a measured bundle, by their command line, on tiny exams; and resuming, which must change nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PediatricLiverDxLib.bundle import load_networks
+from PediatricLiverDxLib.diagnosis import diagnose
+from PediatricLiverDxLib.exam import read_exam
+from PediatricLiverDxLib.vocabulary import HEADS
+from safetensors.torch import load_file
+
+from training.__main__ import STEPS, main
+from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
+from training.cohort import read_exams_csv
+from training.configuration import Configuration
+from training.detector import train_detector
+from training.evaluate import networks_key
+from training.onnx_export import open_session
+from training.run_folder import learning_rate_factor
+from training.steps.cohort_arguments import cached_cohort
+from training.tuning import fit_temperatures
+
+TINY = {
+    "name": "tiny",
+    "cohort": {"validation": 0.34, "test": 0.0},
+    "cache": {"align_share": 0.0},
+    "detector": {"epochs": 2, "images_per_epoch": 2, "batch": 2},
+    "classifiers": {"epochs": {"vit": 2, "resnet18": 2, "densenet121": 1}, "composites_per_epoch": 4, "batch": 4},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.json"
+    path.write_text(json.dumps(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(exams_csv: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a detector, a ViT and a ResNet18, two steps each."""
+    run = tmp_path_factory.mktemp("run")
+    shared = ["--exams", str(exams_csv), "--run", str(run), "--config", str(config), "--workers", "1", "--device", "cpu"]
+    assert main(["detector", *shared]) == 0
+    assert main(["classifiers", *shared, "--backbone", "vit", "--backbone", "resnet18"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(exams_csv: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    command = "python -m training detector --exams exams.csv --run run"
+    arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(folder), "--workers", "1", "--command", command]
+    assert main(["export", *arguments]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("step", list(STEPS))
+def test_every_step_has_help(step: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        main([step, "--help"])
+    assert ended.value.code == 0
+    assert f"training {step}" in capsys.readouterr().out
+
+
+def test_unusable_input_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert main(["detector", "--exams", str(tmp_path / "none.csv"), "--run", str(tmp_path / "run")]) == 2
+    assert "none.csv" in capsys.readouterr().err
+
+
+def test_a_run_keeps_its_configuration_splits_logs_and_weights(trained: Path):
+    assert Configuration.read(trained / "configuration.json").name == "tiny"
+    with (trained / "splits.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12 and {row["split"] for row in rows} == {"train", "validation"}
+    for folder in (trained / "detector", trained / "classifiers" / "vit", trained / "classifiers" / "resnet18"):
+        assert (folder / "weights.safetensors").is_file() and (folder / "configuration.json").is_file()
+        assert len((folder / "history.jsonl").read_text().splitlines()) == 2
+        assert list((folder / "tensorboard").glob("events*"))
+    found = LesionLogits.load(trained / "classifiers" / "vit" / "validation.npz")
+    held_out = {row["exam_id"] for row in rows if row["split"] == "validation"}
+    assert set(found.exam_ids.tolist()) == held_out and found.logits.shape[1] == len(HEADS)
+
+
+def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(exams_csv: Path, config: Path, trained: Path, tmp_path: Path):
+    import argparse
+
+    arguments = argparse.Namespace(exams=exams_csv, run=tmp_path, cache=trained / "cache", workers=1)
+    configuration = Configuration.read(config)
+    exams = cached_cohort(arguments, configuration)
+    for stop in (1, None):
+        resumed = train_classifier("vit", exams, configuration, tmp_path, device="cpu", stop_after=stop)
+    _assert_same(resumed, trained / "classifiers" / "vit" / "weights.safetensors")
+    for stop in (1, None):
+        resumed = train_detector(exams, configuration, tmp_path / "detector", device="cpu", stop_after=stop)
+    _assert_same(resumed, trained / "detector" / "weights.safetensors")
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    first, second = load_file(one), load_file(other)
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, msg=name)
+
+
+def test_the_exported_networks_answer_as_torch_does(bundle: Path):
+    document = json.loads((bundle / "bundle.json").read_text())
+    for name, difference in document["training"]["torch_onnx_differences"].items():
+        assert difference < 0.05, name
+    assert document["training"]["commands"] and "training detector" in (bundle / "MODEL_CARD.md").read_text()
+
+
+def test_weights_are_stored_in_eight_bits(bundle: Path):
+    assert (bundle / "resnet18.onnx").stat().st_size < 11.6e6
+    session = open_session(bundle / "resnet18.onnx", 1)
+    assert session.run(["logits"], {"composites": np.zeros((2, 4, 128, 128), np.float32)})[0].shape == (2, 3)
+
+
+def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_csv: Path, bundle: Path, trained: Path, tmp_path: Path):
+    load_networks(bundle, 1)
+    key = networks_key(bundle)
+    few = exams_csv.with_name("few.csv")
+    rows = exams_csv.read_text().splitlines()
+    # other ids, as exams that no training has seen would have
+    few.write_text("\n".join([rows[0], *("new-" + row for row in rows[1:5])]) + "\n")
+    arguments = ["evaluate", "--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path), "--workers", "1", "--draws", "20",
+                 "--run", str(trained), "--train-exams", str(exams_csv)]
+    assert main(arguments) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["exams"] == metrics["patients"] == 4
+    assert set(metrics["pipeline"]["detection"]) >= {"map40", "sensitivity_3d", "false_positives_per_exam"}
+    for part in (metrics["pipeline"], metrics["true_rois"]):
+        assert all(set(part[head]) >= {"auc", "ci95", "n"} for head in HEADS)
+    assert len(metrics["baselines"]) == 2
+    assert load_networks(bundle, 1).bundle.document["metrics"] == metrics
+    assert "Not measured" not in (bundle / "MODEL_CARD.md").read_text()
+    assert networks_key(bundle) == key
+
+    # the probabilities on a true box are those of diagnose
+    record = read_exams_csv(few)[0]
+    line = json.loads((tmp_path / "exams.jsonl").read_text().splitlines()[0])
+    from PediatricLiverDxLib.alignment import align
+    from PediatricLiverDxLib.composites import Roi
+
+    from training.truth import read_lesions
+
+    exam = read_exam(files=record.phases)
+    aligned = align(exam)
+    roi = Roi.from_index_box(aligned.grid, read_lesions(record, aligned.grid)[0].box)
+    lesion = diagnose(exam, aligned, load_networks(bundle, 1), rois=[roi]).lesions[0]
+    assert line["true_rois"][0]["malignant_probability"] == pytest.approx(lesion.malignant_probability, abs=1e-5)
+
+    # a second call reads nothing again
+    lines = (tmp_path / "exams.jsonl").read_text()
+    assert main(arguments) == 0
+    assert (tmp_path / "exams.jsonl").read_text() == lines
+
+
+def test_evaluating_on_training_exams_is_refused(
+    exams_csv: Path, bundle: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    few = exams_csv.with_name("seen.csv")
+    few.write_text("\n".join(exams_csv.read_text().splitlines()[:2]) + "\n")
+    arguments = ["--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path), "--workers", "1", "--draws", "5"]
+    assert main(["evaluate", *arguments, "--run", str(trained), "--train-exams", str(exams_csv)]) == 2
+    assert "trained on" in capsys.readouterr().err
+
+
+def test_a_head_learns_only_from_its_own_side():
+    logits = torch.zeros(4, 3, requires_grad=True)
+    head_losses(logits, torch.eye(4)).sum().backward()
+    touched = logits.grad != 0
+    assert touched[:, 0].all()
+    assert touched[:, 1].tolist() == [True, True, False, False]
+    assert touched[:, 2].tolist() == [False, False, True, True]
+
+
+def test_mixed_classes_share_their_targets():
+    targets, weights = head_targets(torch.tensor([[0.3, 0.1, 0.0, 0.6]]))
+    torch.testing.assert_close(targets, torch.tensor([[0.6, 0.25, 1.0]]))
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.4, 0.6]]))
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    true_logit = rng.normal(0, 1.5, 4000)
+    malignant = rng.random(4000) < 1 / (1 + np.exp(-true_logit))
+    classes = np.where(malignant, 2, 0)
+    found = LesionLogits(np.arange(4000).astype(str), classes, np.zeros(4000, int), np.stack([3 * true_logit] * 3, 1))
+    temperatures = fit_temperatures(found)
+    assert temperatures["stage1"] == pytest.approx(3, rel=0.1)
+    assert temperatures["benign_subtype"] == 1.0
+
+
+def test_learning_rate_rises_then_falls():
+    course = [learning_rate_factor(step, 100, schedule="one-cycle") for step in range(100)]
+    assert course.index(max(course)) == 9 and course[0] == pytest.approx(0.1) and course[-1] < 0.02
+    assert learning_rate_factor(50, 100, schedule="constant") == 1
