@@ -8,16 +8,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from .dicom import Patient, Series, is_dicom, read_disc
-from .dicom_volume import series_image
 from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES
 from .phases import readings
 from .recognition import Hint, read_hint
 from .vocabulary import PHASES, InputError
-from .volume_files import is_volume_file, may_be_phase, read_volume_file, stem
+from .volume_files import is_dicom, is_volume_file, may_be_phase, read_volume_file, stem
+
+if TYPE_CHECKING:
+    from .dicom import Patient, Series
 
 #: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions,
 #: not noisy.
@@ -51,6 +53,8 @@ def candidates_of_study(study: Path) -> tuple[list[Candidate], list[str]]:
     if not paths:
         raise InputError("Expected a folder with DICOM, NIfTI, NRRD or MetaImage files, got an empty folder.")
     if any(is_dicom(path) for path in paths):
+        from .dicom import read_disc  # pydicom takes a while to import: only where there is DICOM
+
         disc = read_disc(study)
         volumes = [path for path in paths if is_volume_file(path)]
         if disc.series or not volumes:
@@ -82,6 +86,8 @@ def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
 
 
 def _of_series(series: Series, hint: Hint) -> Candidate:
+    from .dicom_volume import series_image
+
     return Candidate(series.label, hint, partial(series_image, series), series.seconds, series.patient, series.frame_of_reference)
 
 

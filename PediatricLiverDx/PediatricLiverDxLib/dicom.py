@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 
 from .dicom_values import numbers_of, seconds_of, text_of, values_of
 from .vocabulary import InputError
+from .volume_files import is_dicom
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -203,18 +204,6 @@ def read_disc(folder: Path) -> Disc:
     if no_position:
         notes.append(f"{no_position} CT images carry no position, orientation or pixel spacing and are left out.")
     return Disc(_labelled(series), tuple(notes), len(headers) + sum(left_out.values()) + duplicates + unreadable)
-
-
-def is_dicom(path: Path) -> bool:
-    """Tell by its first bytes whether a file is DICOM, with or without the preamble."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    # Without a preamble: group 0002 or 0008, an element below 0x0100, then a VR or a short length.
-    bare = len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0
-    return start[128:] == b"DICM" or bare
 
 
 def _files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage files: which ones of a folder may be a phase, and one file as an image."""
+"""NIfTI, NRRD and MetaImage files: which ones of a folder may be a phase, and one file as an image. Tells DICOM files from them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ _META_BYTES = {
 def is_volume_file(path: Path) -> bool:
     """Tell by its name whether a file is a volume."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell by its first bytes whether a file is DICOM, with or without the preamble."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    # Without a preamble: group 0002 or 0008, an element below 0x0100, then a VR or a short length.
+    bare = len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0
+    return start[128:] == b"DICM" or bare
 
 
 def stem(path: Path) -> str:
