@@ -15,7 +15,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class BundleInfo:
 class Bundle:
     """Hold a bundle that was read and whose every hash was right.
 
-    document: bundle.json. files: name -> bytes of everything that bundle.json lists. arrays: heads.npz.
+    document: bundle.json. files: name -> bytes of everything that bundle.json lists, until the networks are open. arrays: heads.npz.
     """
 
     info: BundleInfo
@@ -150,7 +150,8 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
         outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
         sessions[backbone] = _session(bundle, classifier["file"], "composites", int(classifier["size"]), outputs, threads)
         weights[backbone] = weight.astype(np.float32)
-    return Networks(bundle, found, sessions, weights, {backbone: bundle.temperatures(backbone) for backbone in sessions})
+    # the sessions have what they need of the files
+    return Networks(replace(bundle, files={}), found, sessions, weights, {backbone: bundle.temperatures(backbone) for backbone in sessions})
 
 
 def available_cores() -> int:

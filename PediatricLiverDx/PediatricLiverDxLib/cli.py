@@ -79,8 +79,8 @@ def _verify(options: argparse.Namespace, started: float) -> int:
 
     networks = load_networks(options.folder)
     info = networks.bundle.info
-    n_networks = 1 + len(networks.classifiers)
-    print(f"{info.name} {info.version}: {len(networks.bundle.files)} files and {n_networks} networks are as bundle.json says.")
+    n_files, n_networks = len(networks.bundle.document["sha256"]), 1 + len(networks.classifiers)
+    print(f"{info.name} {info.version}: {n_files} files and {n_networks} networks are as bundle.json says.")
     return 0
 
 
