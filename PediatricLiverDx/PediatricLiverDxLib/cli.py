@@ -50,6 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def program() -> None:
+    """Run as a program of its own: leave when everything is said and on disk, without first taking networks and VTK apart."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Diagnosis of liver tumours in children from multi-phase CT. Research only.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -185,4 +193,4 @@ def _row(lesion: LesionDiagnosis, middle: np.ndarray) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
