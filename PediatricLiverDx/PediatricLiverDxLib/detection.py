@@ -40,7 +40,7 @@ class LinkParameters:
     gap: float = 6.0
     end_score: float = 0.4
     score_depth: float = 6.0
-    percentile: float = 5.0
+    percentile: float = 12.0
     merge: float = 0.5
     min_score: float = 0.4
     min_extent: float = 4.0
