@@ -92,12 +92,12 @@ def main() -> None:
     truth = sorted((BENCH / "exam").glob("truth_*.mrk.json"))
     print("diagnose, cold", flush=True)
     cold, result = zip(*(diagnose(bundle, "cold") for _ in range(arguments.repeats)), strict=True)
-    stages = {name: statistics.median(r["timings_s"][name] for r in result) for name in result[0]["timings_s"]}
     found = sorted((BENCH / "cold").glob("roi_*.mrk.json"))
     rois = found or truth
     if not found:
-        print("this bundle's detector finds nothing in the exam: both pipelines are given the true ROIs", flush=True)
+        print("this bundle's detector finds nothing in the exam: both are given the true ROIs, and diagnose runs no detector", flush=True)
         cold, result = zip(*(diagnose(bundle, "cold", *roi_arguments(rois)) for _ in range(arguments.repeats)), strict=True)
+    stages = {name: statistics.median(r["timings_s"][name] for r in result) for name in result[0]["timings_s"]}
     print("the plain pipeline, cold", flush=True)
     plain = measure(sys.executable, HERE / "plain.py", BENCH / "exam", BENCH / "weights", BENCH / "plain", *rois)
     plain_stages = json.loads((BENCH / "plain" / "result.json").read_text())["timings_s"]
