@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from .candidates import Candidate, candidate_of_path, candidates_of_study
 from .enhancement import measure_enhancement
 from .hounsfield import canonical_hu
+from .notices import Notice, grave
 from .recognition import SURE, contradictions, phases_from_images
 from .vocabulary import PHASE_NAMES, PHASES, InputError
 
@@ -69,10 +70,13 @@ class PhaseVolume:
 
 @dataclass(frozen=True)
 class Exam:
-    """One to four phases, keyed and ordered as in PHASES, and what a reader must be told about them."""
+    """One to four phases, keyed and ordered as in PHASES, and what a reader must be told about them.
+
+    A warning may be a `notices.Notice`; where its `grave` is true, a reader must look before the result is trusted.
+    """
 
     phases: Mapping[str, PhaseVolume]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice | str, ...] = ()
 
 
 def exam_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str] | None = None) -> Exam:
@@ -221,7 +225,7 @@ def _frame_warnings(candidates: list[Candidate]) -> list[str]:
     frames = {c.frame_of_reference for c in candidates if c.frame_of_reference}
     if len(frames) < 2:
         return []
-    return ["The phases have different frames of reference, so the patient may have been moved between them; check the alignment."]
+    return [grave("The phases have different frames of reference, so the patient may have been moved between them; check the alignment.")]
 
 
 def _checked(phases: dict[str, PhaseVolume], warnings: list[str]) -> Exam:
