@@ -12,7 +12,7 @@ import multiprocessing
 import re
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -75,7 +75,7 @@ class DetectorSlice:
 
 @dataclass(frozen=True)
 class CachedExam:
-    """What is known of a cached exam; arrays are opened on first use."""
+    """What is known of a cached exam; arrays are opened on first use. `entity` is exams.csv's, "" where it is not known."""
 
     folder: Path
     exam_id: str
@@ -86,6 +86,7 @@ class CachedExam:
     slices: tuple[DetectorSlice, ...]
     #: Detector slices of each cut lesion's K composites, as places in `slices`.
     groups: tuple[tuple[int, ...], ...]
+    entity: str = ""
 
     @cached_property
     def crops(self) -> np.ndarray:
@@ -118,7 +119,7 @@ def build_cache(
                 for done in as_completed([pool.submit(cut_exam, *job) for job in jobs]):
                     done.result()
                     bar.update()
-    return tuple(open_exam(_folder_of(folder, record)) for record in records)
+    return tuple(replace(open_exam(_folder_of(folder, record)), entity=record.entity) for record in records)
 
 
 def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: int) -> None:

@@ -4,7 +4,8 @@ One trunk, three binary heads in the order of HEADS. Under Balanced-MixUp a comp
     stage 1            target w_HB + w_OMHT, weight 1
     benign subtype     target w_OBHT / (w_HH + w_OBHT), weight w_HH + w_OBHT
     malignant subtype  target w_OMHT / (w_HB + w_OMHT), weight w_HB + w_OMHT
-so that a head learns only from its own side.
+so that a head learns only from its own side. Where the cohort names entities, a fourth linear layer learns to tell them from the pooled
+features (cross-entropy, weighted by `entity_weight`): seven looks teach the trunk more than four classes do. It is dropped afterwards.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from monai.data import ThreadBuffer
+from PediatricLiverDxLib.composites import COMPOSITE_SIZE
 from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
 from safetensors.torch import save_file
 from torch import nn
@@ -26,7 +28,7 @@ from tqdm import tqdm
 
 from .backbones import Backbone, build_backbone
 from .cache import CachedExam
-from .composite_batches import CompositeBatches
+from .composite_batches import ENTITIES, CompositeBatches
 from .configuration import ClassifierSettings, Configuration
 from .run_folder import AveragedWeights, append_history, autocast, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
 from .statistics import auc
@@ -76,19 +78,24 @@ def train_classifier(
     torch.manual_seed(configuration.seed)
     model = build_backbone(name, pretrained).to(target, memory_format=torch.channels_last)
     average = AveragedWeights(model, settings.ema_decay)
-    optimiser = _optimiser(model, settings, settings.learning_rate[name])
-    batches = CompositeBatches(exams["train"], settings, seed=configuration.seed)
-    if not batches.sources:
+    entity_layer = nn.Linear(model.head.in_features, len(ENTITIES)).to(target)
+    optimiser = _optimiser(nn.ModuleList([model, entity_layer]), settings, settings.learning_rate[name])
+    epochs, first_epochs = settings.epochs[name], settings.first_epochs[name]
+    batches_of = {
+        size: CompositeBatches(exams["train"], settings, seed=configuration.seed, size=size)
+        for size in {COMPOSITE_SIZE, *([settings.first_size[name]] if first_epochs else [])}
+    }
+    if not batches_of[COMPOSITE_SIZE].sources:
         raise InputError("no lesion is marked in any training exam; the classifiers have nothing to learn from")
-    epochs = settings.epochs[name]
-    first = _resume(folder / "checkpoint.pt", model, average, optimiser)
+    first = _resume(folder / "checkpoint.pt", model, entity_layer, average, optimiser)
     configuration.write(folder / "configuration.json")
     with SummaryWriter(str(folder / "tensorboard")) as board:
         for epoch in range(first, min(epochs, stop_after if stop_after is not None else epochs)):
             # drop path and the like draw from torch's own generator; seeded by epoch, a resumed run draws the same
             torch.manual_seed(configuration.seed * 100_003 + epoch)
             started = time.monotonic()
-            loss = _epoch(model, average, optimiser, batches, epoch, epochs, settings, settings.learning_rate[name], target, name)
+            batches = batches_of[settings.first_size[name] if epoch < first_epochs else COMPOSITE_SIZE]
+            loss = _epoch(model, entity_layer, average, optimiser, batches, epoch, epochs, settings, target, name)
             seconds = time.monotonic() - started
             found = predict(average.model, exams["validation"], target)
             entry = {"epoch": epoch, "loss": loss, "composites_per_s": len(batches) * settings.batch / seconds, **scores(found)}
@@ -96,7 +103,8 @@ def train_classifier(
                 board.add_scalar(key, value, epoch)
             append_history(folder / "history.jsonl", entry)
             save_checkpoint(
-                folder / "checkpoint.pt", epoch=epoch, model=model.state_dict(), optimiser=optimiser.state_dict(),
+                folder / "checkpoint.pt", epoch=epoch, model=model.state_dict(), entity_layer=entity_layer.state_dict(),
+                optimiser=optimiser.state_dict(),
                 average=average.model.state_dict(), updates=average.updates,
             )
             tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in entry.items()))
@@ -162,10 +170,16 @@ def load_backbone(name: str, weights: Path) -> Backbone:
     return model.eval()
 
 
+def entity_loss(logits: torch.Tensor, entities: torch.Tensor) -> torch.Tensor:
+    """Return the mean cross-entropy of entity logits (n, 7) against shares (n, 7); rows of zeros, entity not known, count nothing."""
+    return -(torch.log_softmax(logits.float(), 1) * entities).sum() / len(entities)
+
+
 def _epoch(
-    model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer, batches: CompositeBatches, epoch: int, epochs: int,
-    settings: ClassifierSettings, learning_rate: float, device: torch.device, name: str,
+    model: Backbone, entity_layer: nn.Linear, average: AveragedWeights, optimiser: torch.optim.Optimizer, batches: CompositeBatches,
+    epoch: int, epochs: int, settings: ClassifierSettings, device: torch.device, name: str,
 ) -> float:
+    """Learn from one epoch's batches; return the heads' mean loss."""
     model.train()
     total = 0.0
     step = epoch * len(batches)
@@ -173,16 +187,18 @@ def _epoch(
     for batch in tqdm(ThreadBuffer(batches.epoch(epoch), buffer_size=2), total=len(batches), desc=f"{name} {epoch + 1}/{epochs}",
                       mininterval=5, leave=False):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * learning_rate_factor(step, epochs * len(batches), schedule=settings.schedule)
+            group["lr"] = settings.learning_rate[name] * learning_rate_factor(step, epochs * len(batches), schedule=settings.schedule)
         with autocast(device):
-            logits = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))[1]
-        loss = head_losses(logits, batch.classes.to(device)).sum()
+            features, logits = model(batch.images.to(device).contiguous(memory_format=torch.channels_last))
+        heads = head_losses(logits, batch.classes.to(device)).sum()
+        named = entity_loss(entity_layer(features.float().mean((2, 3))), batch.entities.to(device))
+        loss = heads + settings.entity_weight * named
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         average.update(model)
-        total += float(loss.detach())
+        total += float(heads.detach())
         step += 1
     return total / len(batches)
 
@@ -198,11 +214,12 @@ def _optimiser(model: nn.Module, settings: ClassifierSettings, learning_rate: fl
     raise InputError(f"expected an optimiser among adamw, sgd, got {settings.optimiser}")
 
 
-def _resume(path: Path, model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
+def _resume(path: Path, model: nn.Module, entity_layer: nn.Linear, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
     state = load_checkpoint(path)
     if state is None:
         return 0
     model.load_state_dict(state["model"])
+    entity_layer.load_state_dict(state["entity_layer"])
     average.model.load_state_dict(state["average"])
     average.updates = state["updates"]
     optimiser.load_state_dict(state["optimiser"])

@@ -78,6 +78,17 @@ def read_exams_csv(path: Path) -> tuple[ExamRecord, ...]:
     return records
 
 
+def read_cohort(paths: Iterable[Path]) -> tuple[ExamRecord, ...]:
+    """Read several exams.csv as one cohort; an exam_id must stand in one of them only. Raises InputError."""
+    records = tuple(record for path in paths for record in read_exams_csv(path))
+    seen: set[str] = set()
+    for record in records:
+        if record.exam_id in seen:
+            raise InputError(f"exam {record.exam_id} stands in two of the given exams.csv; give each exam once")
+        seen.add(record.exam_id)
+    return records
+
+
 def write_exams_csv(path: Path, records: Iterable[ExamRecord]) -> None:
     """Write `records` to `path`, their paths rewritten relative to its folder. The file appears whole or not at all."""
     path = Path(path)

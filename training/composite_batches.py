@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE, ROI_MARGIN
-from PediatricLiverDxLib.vocabulary import CLASSES, PHASES, WINDOWS, K
+from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, WINDOWS, K
 from torch.nn import functional
 
 from . import augmentation, pkcp, sampling
@@ -20,12 +20,20 @@ _LOW = min(level - width / 2 for level, width in WINDOWS.values()) - 60
 _HIGH = max(level + width / 2 for level, width in WINDOWS.values()) + 60
 
 
+#: Order of an entity's one-hot vector.
+ENTITIES = tuple(ENTITY_CLASS)
+
+
 @dataclass(frozen=True)
 class Batch:
-    """images (n, phase, row, column) in [0, 1]; classes (n, 4), the share of each of CLASSES."""
+    """images (n, phase, row, column) in [0, 1]; classes (n, 4) and entities (n, 7), the share of each of CLASSES and ENTITIES.
+
+    Entities of an exam whose entity is not known are all zero.
+    """
 
     images: torch.Tensor
     classes: torch.Tensor
+    entities: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,7 @@ class CompositeBatches:
         self.settings, self.seed, self.size = settings, seed, size
         self.sources = [(exam, place) for exam in exams for place in range(len(exam.lesions))]
         self.classes = np.array([exam.class_index for exam, _ in self.sources])
+        self.entities = np.array([[exam.entity == entity for entity in ENTITIES] for exam, _ in self.sources], np.float32)
         self._choices = {
             index: np.array(pkcp.choices_of(name, settings.expanded_classes)) for index, name in enumerate(CLASSES)
         }
@@ -67,9 +76,7 @@ class CompositeBatches:
             instance = sampling.sample_instances(rng, self._composites, n)
             both = self._draw(np.concatenate([instance, balanced]), rng, generator)
             weight = torch.from_numpy(sampling.draw_lambda(rng, n, self.settings.mixup_beta))
-            yield Batch(
-                sampling.mix(both.images[:n], both.images[n:], weight), sampling.mix(both.classes[:n], both.classes[n:], weight)
-            )
+            yield Batch(*(sampling.mix(part[:n], part[n:], weight) for part in (both.images, both.classes, both.entities)))
 
     def _draw(self, sources: np.ndarray, rng: np.random.Generator, generator: torch.Generator) -> Batch:
         settings = self.settings
@@ -96,7 +103,7 @@ class CompositeBatches:
         present = torch.tensor([exam.present for exam, _ in chosen])
         kept = augmentation.draw_kept_phases(present, generator, settings.phase_dropout)
         images *= inside_box(chosen, view, self.size)[:, None] * kept[:, :, None, None]
-        return Batch(images, torch.from_numpy(sampling.one_hot(self.classes[sources])))
+        return Batch(images, torch.from_numpy(sampling.one_hot(self.classes[sources])), torch.from_numpy(self.entities[sources]))
 
     def _jitter(self, boxes: np.ndarray, rng: np.random.Generator) -> View:
         settings = self.settings

@@ -89,6 +89,11 @@ class ClassifierSettings:
     phase_shift_mm: float = 1.0
     #: Strength of the intensity jitter; 0 switches it off.
     intensity: float = 1.0
+    #: Weight of an auxiliary loss that names the entity from the pooled features; its layer is not exported.
+    entity_weight: float = 0.0
+    #: Side of the composites in the first epochs, and how many those are: small ones cost a quarter and show the pattern already.
+    first_size: Mapping[str, int] = field(default_factory=lambda: {"vit": 128, "resnet18": 128, "densenet121": 128})
+    first_epochs: Mapping[str, int] = field(default_factory=lambda: {"vit": 0, "resnet18": 0, "densenet121": 0})
 
 
 @dataclass(frozen=True)

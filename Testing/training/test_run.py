@@ -31,7 +31,10 @@ TINY = {
     "cohort": {"validation": 0.34, "test": 0.0},
     "cache": {"align_share": 0.0},
     "detector": {"epochs": 2, "images_per_epoch": 2, "batch": 2},
-    "classifiers": {"epochs": {"vit": 2, "resnet18": 2, "densenet121": 1}, "composites_per_epoch": 4, "batch": 4},
+    "classifiers": {
+        "epochs": {"vit": 2, "resnet18": 2, "densenet121": 1}, "composites_per_epoch": 4, "batch": 4, "entity_weight": 0.5,
+        "first_size": {"vit": 128, "resnet18": 64, "densenet121": 64}, "first_epochs": {"vit": 0, "resnet18": 1, "densenet121": 0},
+    },
 }
 
 
@@ -99,7 +102,7 @@ def test_a_run_keeps_its_configuration_splits_logs_and_weights(trained: Path):
 def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(exams_csv: Path, config: Path, trained: Path, tmp_path: Path):
     import argparse
 
-    arguments = argparse.Namespace(exams=exams_csv, run=tmp_path, cache=trained / "cache", workers=1)
+    arguments = argparse.Namespace(exams=[exams_csv], run=tmp_path, cache=trained / "cache", workers=1)
     configuration = Configuration.read(config)
     exams = cached_cohort(arguments, configuration)
     for stop in (1, None):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --exams, --run, --config, --cache, --prepare-only, --workers and --device."""
-    parser.add_argument("--exams", type=Path, required=True, help="exams.csv of the cohort")
+    parser.add_argument("--exams", type=Path, required=True, nargs="+", help="exams.csv of the cohort; several are joined")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run; an interrupted run goes on where it was")
     parser.add_argument("--config", type=Path, default=Path(__file__).parents[1] / "configs" / "phantom.json", help="configuration in JSON")
     parser.add_argument("--cache", type=Path, help="folder of the cut-out exams; RUN/cache when left out")
@@ -25,12 +25,13 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
 def cached_cohort(args: argparse.Namespace, configuration: Configuration) -> dict[str, list[CachedExam]]:
     """Return the cached training and validation exams, by split; test exams are not touched."""
     from training.cache import build_cache
-    from training.cohort import read_exams_csv, split_by_patient
+    from training.cohort import read_cohort, split_by_patient
 
     args.run.mkdir(parents=True, exist_ok=True)
     configuration.write(args.run / "configuration.json")
     cohort = configuration.cohort
-    splits = split_by_patient(read_exams_csv(args.exams), validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+    records = read_cohort(args.exams)
+    splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
     (args.run / "splits.csv").write_text(
         "exam_id,patient_id,split\n" + "".join(f"{exam.exam_id},{exam.patient_id},{name}\n" for name in splits for exam in splits[name])
     )

@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exams", type=Path, required=True, help="exams.csv of exams that no training has seen")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for metrics.json; an interrupted run goes on there")
     parser.add_argument("--run", type=Path, help="folder of the run that made the bundle: adds logistic regressions for comparison")
-    parser.add_argument("--train-exams", type=Path, help="exams.csv that the run was trained on; needed with --run")
+    parser.add_argument("--train-exams", type=Path, nargs="+", help="the exams.csv that the run was trained on; needed with --run")
     parser.add_argument("--cache", type=Path, help="folder of the run's cut-out exams; RUN/cache when left out")
     parser.add_argument("--keep-bundle", action="store_true", help="only write metrics.json, leave the bundle as it is")
     parser.add_argument("--draws", type=int, default=2000, help="draws of the bootstrap")
@@ -47,12 +47,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _training_exams(args: argparse.Namespace):
     from training.cache import build_cache
-    from training.cohort import read_exams_csv, split_by_patient
+    from training.cohort import read_cohort, split_by_patient
     from training.configuration import Configuration
 
     configuration = Configuration.read(args.run / "configuration.json")
     cohort = configuration.cohort
-    records = read_exams_csv(args.train_exams)
+    records = read_cohort(args.train_exams)
     train = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)["train"]
     cached = build_cache(train, args.cache or args.run / "cache", configuration.cache, seed=configuration.seed, workers=args.workers)
     return cached, {record.exam_id: record.age_years for record in records}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--exams", type=Path, required=True, help="exams.csv that the run was trained on")
+    parser.add_argument("--exams", type=Path, required=True, nargs="+", help="the exams.csv that the run was trained on; several are joined")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, with detector and classifiers trained")
     parser.add_argument("--cache", type=Path, help="folder of the cut-out exams; RUN/cache when left out")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle")
@@ -21,13 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from training.cache import build_cache
-    from training.cohort import read_exams_csv, split_by_patient
+    from training.cohort import read_cohort, split_by_patient
     from training.configuration import Configuration
     from training.export import export_bundle
 
     configuration = Configuration.read(args.run / "configuration.json")
     cohort = configuration.cohort
-    splits = split_by_patient(read_exams_csv(args.exams), validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+    records = read_cohort(args.exams)
+    splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
     records = {name: splits[name] for name in ("train", "validation")}
     folder = args.cache or args.run / "cache"
     cached = {
