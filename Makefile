@@ -19,7 +19,7 @@ demo: runtime
 	$(RUNTIME)/pediatric-liver-dx diagnose Resources/SampleCase -o build/demo
 
 test: lint training
-	$(TRAINING)/python -m pytest $(PYTEST_ARGUMENTS)
+	OMP_NUM_THREADS=1 $(TRAINING)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGUMENTS)
 
 lint: tools
 	$(TOOLS)/ruff check .
