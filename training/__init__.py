@@ -1,1 +1,6 @@
 """Training of PediatricLiverDx: exams on disk in, a bundle of ONNX files out. Imports the library, never the reverse."""
+
+import os
+
+# Ultralytics looks for a network when it is imported, and would report its use: nothing here leaves the machine
+os.environ["YOLO_OFFLINE"] = "true"

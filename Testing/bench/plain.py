@@ -10,11 +10,13 @@ phases (it resamples them onto the reference grid), and it writes neither a scen
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 START = time.perf_counter()
+os.environ["YOLO_OFFLINE"] = "true"  # Ultralytics looks for a network otherwise, and the wait would count against it
 
 import numpy as np  # noqa: E402  (imports are a stage of what is measured)
 import SimpleITK as sitk  # noqa: E402
