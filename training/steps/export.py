@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--exams", type=Path, required=True, nargs="+", help="the exams.csv that the run was trained on; several are joined")
+    parser.add_argument("--exams", type=Path, required=True, nargs="+", help="exams.csv that the run was trained on; several are joined")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, with detector and classifiers trained")
     parser.add_argument("--cache", type=Path, help="folder of the cut-out exams; RUN/cache when left out")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle")
