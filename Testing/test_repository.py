@@ -15,7 +15,7 @@ LIBRARY = ROOT / "PediatricLiverDx" / "PediatricLiverDxLib"
 MEGABYTE = 1_000_000
 
 IMPORTS = {*sys.stdlib_module_names, "numpy", "SimpleITK", "onnxruntime", "pydicom", "PediatricLiverDxLib"}
-FURTHER_IMPORTS = {"scene": {"slicer", "vtk"}, "panel": {"qt", "ctk", "slicer", "vtk"}}
+FURTHER_IMPORTS = {"scene": {"slicer", "vtkmodules"}, "panel": {"qt", "ctk", "slicer", "vtk", "vtkmodules"}}
 
 #: What is started as a process of its own: it speaks to whoever started it, and may set (not read) its own environment.
 PROGRAMS = {"cli", "worker"}
