@@ -13,6 +13,7 @@ from PediatricLiverDxLib.diagnosis import diagnose
 from PediatricLiverDxLib.exam import exam_from_images
 from PediatricLiverDxLib.exam_features import FEATURES, exam_features, volume_features
 from PediatricLiverDxLib.gate import DO_NOT_TRUST, LOOK, TRUST, VERDICTS, fit_gate, judge
+from PediatricLiverDxLib.notices import grave
 from PediatricLiverDxLib.vocabulary import PHASES
 
 
@@ -132,6 +133,16 @@ def test_poor_alignment_and_cut_boxes_ask_for_a_look(networks, sure):
     gate = judge(networks.bundle, exam, replace(aligned, alignment={**aligned.alignment, "AP": fit}), [sure], [np.zeros(6)], {"L1"})
     assert gate.verdict == LOOK
     assert any("does not fit" in reason for reason in gate.reasons) and any("edge of the volume" in reason for reason in gate.reasons)
+
+
+def test_a_grave_warning_asks_for_a_look_and_another_does_not(networks, sure):
+    exam = exam_from_images(drawn_images(105))
+    aligned = align(exam, enabled=False)
+    told = replace(exam, warnings=("A word by the way.",))
+    assert judge(networks.bundle, told, aligned, [sure], [np.zeros(6)]).verdict == TRUST
+    warned = replace(exam, warnings=(grave("PC: looks arterial."),))
+    gate = judge(networks.bundle, warned, aligned, [sure], [np.zeros(6)])
+    assert gate.verdict == LOOK and gate.reasons == ("PC: looks arterial.",)
 
 
 def test_strange_lesions_are_told_by_their_embedding(networks, sure):

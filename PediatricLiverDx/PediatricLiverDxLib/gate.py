@@ -64,10 +64,12 @@ def judge(
     """Weigh everything that speaks against trusting a diagnosis; the gravest finding is the verdict.
 
     embeddings: of the lesions, in their order (lesion_embedding). cut: ids of lesions whose box stood over the volume's edge.
+    Grave warnings of the exam (notices.Notice) are findings too.
     """
     findings = [
         *_exam_findings(bundle, exam),
         *_phase_findings(aligned),
+        *((LOOK, str(warning)) for warning in (*exam.warnings, *aligned.warnings) if getattr(warning, "grave", False)),
         *((LOOK, f"The box of {name} stands over the edge of the volume, so a part of the lesion may be missing.") for name in sorted(cut)),
     ]
     for lesion, embedding in zip(lesions, embeddings, strict=True):
