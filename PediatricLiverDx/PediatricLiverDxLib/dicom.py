@@ -18,7 +18,8 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from .dicom_values import numbers_of, seconds_of, text_of, values_of
+from .dicom_values import acquired, content_time, contrast_agent, numbers_of, seconds_of, text_of, values_of
+from .patients import Patient, patient_of, refuse_two_patients
 from .vocabulary import InputError
 from .volume_files import is_dicom
 
@@ -57,26 +58,12 @@ _TAGS = [
 
 
 @dataclass(frozen=True)
-class Patient:
-    """Who a file says it is of; only ever compared, never shown."""
-
-    id: str
-    name: str
-    birth_date: str
-
-    def may_be(self, other: Patient) -> bool:
-        """Tell whether nothing that both files say makes them two patients."""
-        same_birth = self.birth_date == other.birth_date and self.birth_date != ""
-        for mine, theirs in ((self.id, other.id), (self.birth_date, other.birth_date)):
-            if mine and theirs and mine != theirs:
-                return False
-        same_id = self.id == other.id and self.id != ""
-        return not self.name or not other.name or self.name == other.name or (same_id and same_birth)
-
-
-@dataclass(frozen=True)
 class Slice:
-    """One axial image: file and frame, position (LPS mm), rescale (slope, intercept; None where the file has none)."""
+    """One axial image: file and frame, position (LPS mm), rescale (slope, intercept; None where the file has none).
+
+    `seconds` is the time of day of the acquisition, None where it is not said. `clock` falls back to when the image was made: it puts
+    passes in order, but says nothing about the contrast.
+    """
 
     path: Path
     frame: int
@@ -87,6 +74,7 @@ class Slice:
     acquisition: str
     temporal: str
     seconds: float | None
+    clock: float | None
 
 
 @dataclass(frozen=True)
@@ -132,8 +120,13 @@ class Series:
 
     @property
     def seconds(self) -> float | None:
-        """When the first slice was acquired, in seconds after midnight."""
+        """When the first slice was acquired, in seconds after midnight; None where that is not said."""
         return min((s.seconds for s in self.slices if s.seconds is not None), default=None)
+
+    @property
+    def acquisitions(self) -> frozenset[str]:
+        """Acquisition numbers of the slices, as far as they are said."""
+        return frozenset(s.acquisition for s in self.slices if s.acquisition)
 
     @property
     def derived(self) -> bool:
@@ -158,7 +151,6 @@ class Disc:
 
     series: tuple[Series, ...]
     warnings: tuple[str, ...]
-    files: int
 
 
 def read_disc(folder: Path) -> Disc:
@@ -176,7 +168,7 @@ def read_disc(folder: Path) -> Disc:
             unreadable += 1
             continue
         if (kind := _no_ct(header)) is not None:
-            left_out[kind] += kind != ""
+            left_out[kind] += 1
             continue
         uid = str(header.get("SOPInstanceUID", path))
         if uid in seen:
@@ -193,7 +185,7 @@ def read_disc(folder: Path) -> Disc:
     series = []
     for images in groups.values():
         series += _passes(images)
-    _refuse_two_patients([s.patient for s in series])
+    refuse_two_patients([s.patient for s in series])
     notes = []
     if left_out:
         notes.append("Left out: " + ", ".join(f"{n} x {kind}" for kind, n in sorted(left_out.items())) + ".")
@@ -203,7 +195,7 @@ def read_disc(folder: Path) -> Disc:
         notes.append(f"{unreadable} DICOM files are damaged or cut short and could not be read; copy the exam again if slices are missing.")
     if no_position:
         notes.append(f"{no_position} CT images carry no position, orientation or pixel spacing and are left out.")
-    return Disc(_labelled(series), tuple(notes), len(headers) + sum(left_out.values()) + duplicates + unreadable)
+    return Disc(_labelled(series), tuple(notes))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -289,6 +281,7 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
     if position is None or orientation is None or spacing is None or min(spacing) <= 0 or not header.get("Rows"):
         return None, None
     slope, intercept = numbers_of(value("RescaleSlope"), 1), numbers_of(value("RescaleIntercept"), 1)
+    seconds = seconds_of(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or acquired(header)
     image = Slice(
         path=path,
         frame=frame,
@@ -298,7 +291,8 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
         instance=int(header.get("InstanceNumber") or 0) * 100_000 + frame,
         acquisition=str(header.get("AcquisitionNumber") or ""),
         temporal=str(group.get("TemporalPositionIndex") or header.get("TemporalPositionIdentifier") or ""),
-        seconds=seconds_of(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or _acquired(header),
+        seconds=seconds,
+        clock=seconds or content_time(header),
     )
     key = (
         str(header.get("StudyInstanceUID")), str(header.get("SeriesInstanceUID")), tuple(np.round(orientation, 3) + 0.0),
@@ -310,7 +304,6 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
 def _passes(images: Sequence[tuple]) -> list[Series]:
     """Turn the images of one series and orientation into one Series for each pass over the body."""
     header, folder, orientation, spacing = images[0][1]
-    agent = text_of(header, "ContrastBolusAgent")
     series = Series(
         label=str(header.get("SeriesNumber") or ""),
         slices=tuple(image for image, _ in images),
@@ -320,8 +313,8 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         description=text_of(header, "SeriesDescription"),
         protocol=text_of(header, "ProtocolName"),
         folder=folder,
-        agent="" if re.fullmatch(r"(?i)\s*(no|none|non|0|n/?a|oral|ohne|kein\w*)?\s*", agent) else agent,
-        bolus_seconds=seconds_of(header.get("ContrastBolusStartTime")),
+        agent=contrast_agent(header),
+        bolus_seconds=seconds_of(header.get("ContrastBolusStartTime")) or None,
         kernel="/".join(str(value) for value in values_of(header.get("ConvolutionKernel"))),
         image_type=tuple(str(value).upper() for value in values_of(header.get("ImageType"))),
         tilt=(numbers_of(header.get("GantryDetectorTilt"), 1) or (0.0,))[0],
@@ -329,9 +322,9 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         study_date=str(header.get("StudyDate") or ""),
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         uid=str(header.get("SeriesInstanceUID", "")),
-        patient=_patient(header),
+        patient=patient_of(header),
     )
-    _refuse_two_patients([_patient(facts[0]) for _, facts in images])
+    refuse_two_patients([patient_of(facts[0]) for _, facts in images])
     return [replace(series, slices=slices) for slices in split_passes(series.slices, series.normal)]
 
 
@@ -346,19 +339,19 @@ def split_passes(slices: tuple[Slice, ...], normal: np.ndarray) -> list[tuple[Sl
     counts = Counter(places.tolist())
     if max(counts.values()) == 1:
         return [slices]
-    for tag in ("temporal", "acquisition", "seconds"):
+    for tag in ("temporal", "acquisition", "clock"):
         groups = defaultdict(list)
         for image, place in zip(slices, places.tolist(), strict=True):
             groups[getattr(image, tag)].append((image, place))
         parted = all(len({place for _, place in group}) == len(group) for group in groups.values())
         if len(groups) > 1 and parted and min(len(group) for group in groups.values()) >= 3:
-            ordered = sorted(groups.values(), key=lambda group: (min(s.seconds or 0 for s, _ in group), min(s.instance for s, _ in group)))
+            ordered = sorted(groups.values(), key=lambda group: (min(s.clock or 0 for s, _ in group), min(s.instance for s, _ in group)))
             return [tuple(image for image, _ in group) for group in ordered]
-    if len(set(counts.values())) == 1 and len(counts) >= 3 and len({s.seconds for s in slices}) > 1:
+    if len(set(counts.values())) == 1 and len(counts) >= 3 and len({s.clock for s in slices}) > 1:
         at_place = defaultdict(list)
         for image, place in zip(slices, places.tolist(), strict=True):
             at_place[place].append(image)
-        stacks = [sorted(images, key=lambda s: (s.seconds or 0, s.instance)) for images in at_place.values()]
+        stacks = [sorted(images, key=lambda s: (s.clock or 0, s.instance)) for images in at_place.values()]
         return [tuple(one_pass) for one_pass in zip(*stacks, strict=True)]
     return [slices]
 
@@ -373,22 +366,3 @@ def _labelled(series: list[Series]) -> tuple[Series, ...]:
         part = f" part {counts[one.label]}" if totals[one.label] > 1 else ""
         labelled.append(replace(one, label=name + part))
     return tuple(labelled)
-
-
-def _refuse_two_patients(patients: Sequence[Patient]) -> None:
-    distinct = list(dict.fromkeys(patients))
-    for index, one in enumerate(distinct):
-        if any(not one.may_be(other) for other in distinct[index + 1 :]):
-            raise InputError("Expected an exam of one patient, got files of two or more patients; give the folder of one patient's study.")
-
-
-def _patient(header: Dataset) -> Patient:
-    name = re.sub(r"[\s^=_,.]+", " ", text_of(header, "PatientName")).strip().casefold()
-    return Patient(text_of(header, "PatientID").strip(), name, text_of(header, "PatientBirthDate").strip())
-
-
-def _acquired(header: Dataset) -> float | None:
-    for keyword in ("AcquisitionDateTime", "AcquisitionTime", "ContentTime", "SeriesTime"):
-        if (seconds := seconds_of(header.get(keyword))) is not None:
-            return seconds
-    return None

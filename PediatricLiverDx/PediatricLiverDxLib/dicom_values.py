@@ -37,3 +37,23 @@ def seconds_of(value: object) -> float | None:
     if not match:
         return None
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
+
+
+def acquired(header: Dataset) -> float | None:
+    """Return when an image was acquired in seconds after midnight, None where it is not said: anonymisers blank times to 000000."""
+    return seconds_of(header.get("AcquisitionDateTime")) or seconds_of(header.get("AcquisitionTime")) or None
+
+
+def content_time(header: Dataset) -> float | None:
+    """Return when an image was made, which may be long after its acquisition, in seconds after midnight."""
+    return seconds_of(header.get("ContentTime")) or seconds_of(header.get("SeriesTime")) or None
+
+
+def contrast_agent(header: Dataset) -> str:
+    """Return the contrast agent given into a vein, "" where none is named or it was only drunk or given as an enema."""
+    agent = text_of(header, "ContrastBolusAgent")
+    if re.fullmatch(r"(?i)\s*(no|none|non|0|n/?a|ohne|kein\w*)?\s*", agent):
+        return ""
+    how = f"{agent} {text_of(header, 'ContrastBolusRoute')}".lower()
+    enteral = re.search(r"\b(oral\w*|p\.?o\.?|rectal\w*|enema)\b", how)
+    return "" if enteral and not re.search(r"\b(iv|i\.v\.?|intra-?ven\w*)", how) else agent

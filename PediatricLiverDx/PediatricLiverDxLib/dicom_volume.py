@@ -17,7 +17,9 @@ from pydicom.dataset import Dataset
 
 from .dicom import SAME_POSITION_MM, Series, Slice
 from .hounsfield import AIR, MIN_SLICES, refuse_size
+from .notices import Notice, grave
 from .vocabulary import InputError
+from .volume_files import is_utf8
 
 _NATIVE = (
     pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ExplicitVRBigEndian,
@@ -31,6 +33,9 @@ UNEVEN = 0.1
 MAX_GAP_SLICES = 2
 MAX_FILLED = 0.1
 
+#: From this gantry tilt in the headers on, positions that show none are doubted.
+TILT_DEGREES = 1.0
+
 
 def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     """Read the pixels of a series.
@@ -42,21 +47,22 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     Raises:
         InputError: too few or too many slices, gaps, uneven spacing, gantry tilt, damaged or undecodable pixel data.
     """
-    pixels = _Pixels(series)
+    pixels = SlicePixels(series)
     slices, notes = _without_duplicates(series, pixels)
     if len(slices) < MIN_SLICES:
         raise InputError(f"{series.label}: expected at least {MIN_SLICES} slices, got {len(slices)}; give the whole series.")
     normal = series.normal
     slices = sorted(slices, key=lambda s: float(np.dot(s.position, normal)))
     positions = np.array([s.position for s in slices])
-    _refuse_tilt(series, positions)
+    notes += _drift_notes(series, positions)
     rows, spacing = _grid_rows(series.label, positions @ normal)
     size = (*series.size, int(rows[-1]) + 1)
     refuse_size(size, series.label)
     if len(rows) < size[2]:
-        notes.append(f"{series.label}: {size[2] - len(rows)} of {size[2]} slices are missing; they are interpolated from their neighbours.")
+        missing = f"{size[2] - len(rows)} of {size[2]} slices are missing"
+        notes.append(grave(f"{series.label}: {missing}; they are interpolated from their neighbours."))
     if all(s.rescale is None for s in slices):
-        notes.append(f"{series.label}: carries no rescale slope and intercept; its values are taken as HU.")
+        notes.append(grave(f"{series.label}: carries no rescale slope and intercept; its values are taken as HU."))
     volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
     for row, one in zip(rows, slices, strict=True):
         volume[row] = pixels.hu(one)
@@ -77,7 +83,7 @@ def _orthonormal(orientation: np.ndarray) -> np.ndarray:
     return np.array([row, np.cross(normal, row), normal])
 
 
-def _without_duplicates(series: Series, pixels: _Pixels) -> tuple[list[Slice], list[str]]:
+def _without_duplicates(series: Series, pixels: SlicePixels) -> tuple[list[Slice], list[str]]:
     """Keep one slice at each position: the first by instance number."""
     at_place = defaultdict(list)
     for one in sorted(series.slices, key=lambda s: s.instance):
@@ -94,25 +100,39 @@ def _without_duplicates(series: Series, pixels: _Pixels) -> tuple[list[Slice], l
     if different > len(kept) // 4:
         raise InputError(
             f"{series.label}: expected one image at each position, got {different} positions with several different images and "
-            "nothing in the "
-            "headers that tells them apart; give one series for each phase."
+            "nothing in the headers that tells them apart; give one series for each phase."
         )
     if same:
         notes.append(f"{series.label}: {same} slices lie twice in the series; one of each is used.")
     if different:
-        notes.append(f"{series.label}: at {different} positions two different images lie; the first of each is used.")
+        notes.append(grave(f"{series.label}: at {different} positions two different images lie; the first of each is used."))
     return kept, notes
 
 
-def _refuse_tilt(series: Series, positions: np.ndarray) -> None:
-    """Refuse a stack that does not run along its normal: every voxel would be sheared."""
+def _drift_notes(series: Series, positions: np.ndarray) -> list[Notice]:
+    """Refuse a stack that does not run along its normal, which shears every voxel; say it where the shear is slight."""
     normal = series.normal / np.linalg.norm(series.normal)
     travel = positions - positions[0]
     along = travel @ normal
     across = travel - along[:, None] * normal
     drift = np.linalg.norm(across, axis=1)
+    if drift.max() <= 0.5 * min(series.pixel_spacing):
+        turned = float(np.degrees(np.arccos(min(1.0, abs(normal[2])))))
+        if abs(series.tilt) >= TILT_DEGREES and turned < 0.5 * abs(series.tilt):
+            return [
+                grave(
+                    f"{series.label}: its headers give a gantry tilt of {abs(series.tilt):.1f} degrees that its positions do not show; "
+                    "check that it was straightened."
+                )
+            ]
+        return []
     if drift.max() <= max(min(series.pixel_spacing), 0.01 * along[-1]):
-        return
+        return [
+            grave(
+                f"{series.label}: its slices drift sideways by {drift.max():.1f} mm over {along[-1]:.0f} mm; "
+                "they are stacked straight, so positions are wrong by up to that."
+            )
+        ]
     angle = float(np.degrees(np.arctan2(drift[-1], along[-1])))
     straight = np.abs(across - np.outer(along / along[-1], across[-1])).max() <= 1.0
     if straight:
@@ -161,7 +181,7 @@ def _integral(one: Slice) -> bool:
     return all(float(number).is_integer() for number in one.rescale or (1.0, 0.0))
 
 
-class _Pixels:
+class SlicePixels:
     """HU of slices, read when asked for; multi-frame files are decoded once."""
 
     def __init__(self, series: Series):
@@ -225,7 +245,7 @@ class _Pixels:
         return values
 
     def _decompress(self, one: Slice, header: Dataset, syntax: pydicom.uid.UID) -> np.ndarray:
-        if int(header.get("NumberOfFrames") or 1) == 1 and one.rescale is not None:
+        if int(header.get("NumberOfFrames") or 1) == 1 and one.rescale is not None and is_utf8(one.path):
             try:
                 image = sitk.ReadImage(str(one.path), sitk.sitkFloat64, imageIO="GDCMImageIO")
                 values = sitk.GetArrayFromImage(image).reshape(-1, *image.GetSize()[1::-1])

@@ -17,6 +17,9 @@ from .vocabulary import InputError
 #: Air in HU: the value of padding and of everything outside the scan.
 AIR = -1024
 
+#: At or below this, a value marks what was not scanned, in HU and in stored values alike.
+_PADDING = -1500
+
 #: Fewer slices than this are not a volume.
 MIN_SLICES = 3
 
@@ -126,15 +129,27 @@ def _refuse_scale(voxels: np.ndarray, low: float, high: float, label: str) -> No
         raise InputError(
             f"{label}: expected CT in HU, got normalised values from {low:.3g} to {high:.3g}; give the series before normalisation."
         )
-    # Unrescaled data has water near 1000, where HU have nothing but dense bone and metal.
-    dense = float(np.mean(sample > 600))
-    if low >= 0 or dense > 0.3:
+    if low >= 0 or _unrescaled(sample):
         raise InputError(
             f"{label}: expected CT in HU with air near -1000, got values from {low:g} to {high:g} "
             "that look unrescaled; apply rescale slope and intercept first."
         )
     if float(np.mean((sample > -200) & (sample < 400))) < 0.002:
         raise InputError(f"{label}: expected CT in HU, got next to no voxel in the range of soft tissue; give the CT of the abdomen.")
+
+
+def _unrescaled(sample: np.ndarray) -> bool:
+    """Tell whether air lies near 0 and the body near 1000, where HU have nothing but dense bone and metal; padding does not count."""
+    scanned = sample[sample > _PADDING]
+    if scanned.size == 0 or float(scanned.min()) >= 0 or float(np.mean(scanned > 600)) > 0.3:
+        return True
+    # The bins are 25 wide from -1500, so that noise does not part a peak. In HU, the count above 300 falls with the value.
+    counts, edges = np.histogram(scanned, bins=np.arange(_PADDING, 3001, 25))
+    centres = edges[:-1] + 12.5
+    air = centres[int(np.argmax(counts))]
+    bright = np.where(centres > 300, counts, 0)
+    body = centres[int(np.argmax(bright))]
+    return bool(-100 <= air <= 100 and 850 <= body <= 1200 and bright.sum() > 0.01 * scanned.size)
 
 
 def obliquity_degrees(image: sitk.Image) -> float:

@@ -17,3 +17,8 @@ class Notice(str):
 def grave(text: str) -> Notice:
     """Return a grave notice: swapped or uncertain phases, doubtful HU, filled gaps, frames of reference that differ, drifting slices."""
     return Notice(text, grave=True)
+
+
+def about(label: str, warning: str) -> Notice:
+    """Return a warning with what it is about in front, as grave as it was."""
+    return Notice(f"{label}: {warning}", grave=getattr(warning, "grave", False))

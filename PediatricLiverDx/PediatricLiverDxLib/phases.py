@@ -19,45 +19,71 @@ _MISLEADING = re.compile(
     r"|\bc[/ ]?a[/ ]?p\b|\ba/p\b|\b(?:chest|thorax|ct) ap\b|\bap (?:w|with|wo|without|w/o|pelvis|view|proj\w*)\b"
 )
 
+#: What "without" in another language must be followed by; alone it may be a surname (Sin, Sem).
+_CONTRAST = (
+    r"(?:(?:le |la |el |il |o |do )?(?:contrast[eo]?|contrastmiddel|contrastmedium|kontrast|kontrastmittel|km|kontrastm|civ|iv|mdc|pdc|cte"
+    r"|injection|injections|produit de contraste|medio de contraste|mezzo di contrasto|meio de contraste|контраста|контрастирования|ку))"
+)
+
+# Where a pattern has parentheses that capture, only what they hold is ever shown: what stands behind a stem may be part of a name.
+
 #: No contrast at all.
 _PLAIN = (
-    r"non[- ]?con(?:trast\w*)?|non[- ]?ce|non[- ]?enh\w*|nonkontrast|un-?enhanced|unenh"
-    r"|w/?o(?: (?:iv )?(?:con\w*|c|ce))?|without(?: \w+)? contrast"
-    r"|without|no con(?:trast)?|pre[- ]?con(?:trast\w*)?|pre[- ]?kontrast|pre|precontr\w*|plain|nc|ncct|nect|ncp|pc|c-|-c|baseline"
-    r"|non[- ]?inject[eé]\w*"
-    r"|nativ\w*|spontan\w*|ohne(?: \w+)?|vor km|leerserie|sans(?: \w+)?|avant injection|sin(?: \w+)?|simple|basal\w*|senza(?: \w+)?"
-    r"|dirett[ao]|sem(?: \w+)?|zonder(?: \w+)?|blanco|без(?: \w+)?|нативн\w*|бесконтраст\w*"
+    r"(non[- ]?contrast)\w*|non[- ]?con|non[- ]?ce|(non[- ]?enh)\w*|nonkontrast|un-?enhanced|unenh"
+    r"|w/?o(?: (?:(?:iv )?(?:contrast|con|c|ce)))?|without(?: iv| oral| any)? contrast"
+    r"|without|no con(?:trast)?|(pre[- ]?contrast)\w*|pre[- ]?con|pre[- ]?kontrast|pre|precontr|plain|nc|ncct|nect|ncp|pc|c-|-c|baseline"
+    r"|(non[- ]?inject)[eé]\w*"
+    r"|(nativ)\w*|(spontan)\w*|vor km|leerserie|avant injection|simple|(basal)\w*"
+    rf"|(?:ohne|sans|sin|senza|sem|zonder|без) {_CONTRAST}"
+    r"|dirett[ao]|blanco|(нативн)\w*|(бесконтраст)\w*"
 )
 _PLAIN_CJK = r"平扫|平掃|非增强|非增強|未增强|无增强|增强前|增強前|造影前|非造影|单纯|単純|조영전|비조영|조영 전"
 
 _ARTERIAL = (
-    r"art[eé]r\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|angio\w*|(?:früh|frueh|spät|spaet)art\w*|артер\w*"
-    r"|\w*arteri(?:al|el|a|o)\w*"
+    r"(art[eé]ri(?:al|ell?e?|os[ao]))\w*|(art[eé]r)\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|(angio)\w*"
+    r"|((?:früh|frueh|spät|spaet)art)\w*|(артер)\w*|\w*(arteri(?:al|el|a|o))\w*"
 )
 _ARTERIAL_CJK = r"动脉|動脈|동맥"
 
 _PORTAL = (
-    r"portal\w*|port|porto\w*|portov\w*|portven\w*|pvp|pv|pvph|pven|pvpp|vp|hvp|ppv|ven|vein|venous|venös\w*|venoes\w*|venos[ao]s?"
-    r"|veineu\w*|veinous"
-    r"|\w*portalven\w*|\w*venös\w*|\w*venoes\w*|порталь\w*|веноз\w*|вен"
+    r"(portal)\w*|port|(portov)\w*|(porto)\w*|(portven)\w*|pvp|pv|pvph|pven|pvpp|vp|hvp|ppv|ven|vein|venous|(venös)\w*|(venoes)\w*"
+    r"|venos[ao]s?|(veineu)\w*|veinous"
+    r"|\w*(portalven)\w*|\w*(venös)\w*|\w*(venoes)\w*|(порталь)\w*|(веноз)\w*|вен"
 )
 _PORTAL_CJK = r"门静脉|門靜脈|門静脈|门脉|門脈|静脉|靜脈|门静|문맥|정맥"
 
 _DELAYED = (
-    r"delay\w*|del(?= *(?:$|\d|phase))|dly|dlyd|delays|equilib\w*|equil|eq|dp|dph|late|washout|wash-out|excret\w*|tard\w*|spät\w*|spaet\w*"
-    r"|äquilib\w*|aequilib\w*"
-    r"|équilib\w*|gleichgewicht\w*|ritard\w*|отсроч\w*|выделит\w*|равновес\w*"
+    r"(delay(?:ed|s)?)\w*|del(?= *(?:$|\d|phase))|dly|dlyd|(equilib)\w*|equil|eq|dp|dph|late|washout|wash-out|(excret)\w*"
+    r"|(tard)\w*|(spät)\w*|(spaet)\w*|([äé]quilib)\w*|(aequilib)\w*"
+    r"|(gleichgewicht)\w*|(ritard)\w*|(отсроч)\w*|(выделит)\w*|(равновес)\w*"
 )
 _DELAYED_CJK = r"延迟|延遲|遅延|延时|延時|平衡|排泄|지연|평형"
 
 #: Contrast was given, but the phase is not said.
 _ENHANCED = (
-    r"post[- ]?con(?:trast\w*)?|post[- ]?kontrast\w*|with(?: \w+)? contrast|w/?(?: iv)? ?con(?:trast)?|w/?c|c\+|\+c|ce|cect"
-    r"|enhanced|post|contrast"
-    r"|km|mit(?: \w+)? (?:km|kontrastmittel)|kontrast\w*|avec(?: \w+)?|inject[eé]\w*|con (?:civ|contraste|mdc|mezzo)|mdc|с контраст\w*"
+    r"(post[- ]?contrast)\w*|post[- ]?con|(post[- ]?kontrast)\w*|with(?: iv| oral| any)? contrast|w/?(?: iv)? ?con(?:trast)?|w/?c"
+    r"|c\+|\+c|ce|cect|enhanced|post|contrast"
+    rf"|km|(?:mit|avec|con|com|met) {_CONTRAST}|(kontrast)\w*|avec|(inject)[eé]\w*|mdc|с (контраст)\w*"
     r"|contraste"
 )
 _ENHANCED_CJK = r"增强|增強|造影|조영"
+
+#: Words of a folder's name that no surname or place shares.
+_CLEAR = re.compile(
+    r"(?<![^\W_])(?:(?:late |early )?(?:non[- ]?contrast|non[- ]?enhanced|un-?enhanced|pre[- ]?contrast|nativ|native|nativphase|ncct|nect"
+    r"|with(?:out)?(?: iv)? contrast|post[- ]?contrast|contrast|enhanced|cect"
+    rf"|(?:ohne|sans|sin|senza|sem|zonder|без|mit|avec|con) {_CONTRAST}"
+    r"|art[eé]riel(?:le?|l?es?|l?er)?|arterial|arterios[ao]|portal|portovenous|portalvenös|portalvenoes|venous|venös|venöse|venoes|venos[ao]"
+    r"|veineux|pvp|delayed|delays?|equilibrium|spätphase|spaetphase|excretory|washout"
+    r"|артериальная|портальная|венозная|отсроченная|нативная))(?![^\W_])"
+    rf"|(?:(?:{_PLAIN_CJK}|{_ARTERIAL_CJK}|{_PORTAL_CJK}|{_DELAYED_CJK}|{_ENHANCED_CJK})[期相기]?)"
+)
+
+#: A folder that is called one of these, and nothing else but numbers and words that say nothing, is called after the phase.
+_SHORT = re.compile(
+    r"(?:(?:pc|ap|pvp|pv|dp|nc|hap|eap|lap|art|ven|vp|pvph|del|dly|eq|c-|c\+|t?\d{1,3} ?(?:s|sec|min|秒|分钟)|phase|ph|series|serie|ser|se"
+    r"|patient|pat|case|exam|study|scan|volume|vol|ct|abd|abdomen|liver|leber|foie|mm|\d+)(?: |$))+"
+)
 
 
 def _word(pattern: str, cjk: str) -> re.Pattern[str]:
@@ -80,7 +106,10 @@ _DELAY = re.compile(
 
 @dataclass(frozen=True)
 class NamedPhase:
-    """What a text says: the phase (None where it says only that contrast was given), and the matched word in lower case."""
+    """What a text says: the phase (None where it says only that contrast was given), and the matched word in lower case.
+
+    The word holds nothing but words of this module's tables, so it may be shown whatever the text was.
+    """
 
     phase: str | None
     word: str
@@ -94,17 +123,17 @@ def phase_from_name(text: str) -> NamedPhase | None:
     """
     text = _spread(text)
     text = _MISLEADING.sub(" ", text)
-    found = {phase: match.group() for phase, word in _WORDS.items() if (match := word.search(text))}
+    found = {phase: match for phase, word in _WORDS.items() if (match := word.search(text))}
     if "PC" in found:
         # "non-contrast" beside a phase word is a whole protocol; "delayed non-contrast" does not exist.
-        rest = text.replace(found["PC"], " ")
+        rest = text.replace(found["PC"].group(), " ")
         several = len(found) > 1 or _ENHANCED_WORD.search(rest)
-        return None if several else NamedPhase("PC", found["PC"].strip())
+        return None if several else NamedPhase("PC", _said(found["PC"]))
     if "DP" in found and len(found) > 1:
         found = _late(found)
     if len(found) == 1:
-        phase, word = next(iter(found.items()))
-        return NamedPhase(phase, word.strip())
+        phase, match = next(iter(found.items()))
+        return NamedPhase(phase, _said(match))
     if found:
         return None
     delays = {(int(number), unit) for number, unit in _DELAY.findall(text)}
@@ -114,8 +143,20 @@ def phase_from_name(text: str) -> NamedPhase | None:
         if phase is not None and phase != "PC":
             return NamedPhase(phase, f"{number} {unit}")
     if match := _ENHANCED_WORD.search(text):
-        return NamedPhase(None, match.group().strip())
+        return NamedPhase(None, _said(match))
     return None
+
+
+def phase_words_of_folder(name: str) -> str:
+    """Return the part of a folder's name that `phase_from_name` may read: only words that cannot be a person's name.
+
+    Folders on discs are often called after the patient: "Ven Kumar" and "Late, John" say nothing, "Kumar venous" says "venous", and "ART"
+    says so because nothing else stands there.
+    """
+    text = _MISLEADING.sub(" ", _spread(name)).strip()
+    if _SHORT.fullmatch(text):
+        return text
+    return " ".join(match.group() for match in _CLEAR.finditer(text))
 
 
 def readings(text: str) -> list[str]:
@@ -145,14 +186,20 @@ def phase_from_delay(seconds: float) -> str | None:
     return None
 
 
-def _late(found: dict[str, str]) -> dict[str, str]:
+def _said(match: re.Match[str]) -> str:
+    """Return the stem of a match, or all of it where its pattern is closed."""
+    return next((group for group in match.groups() if group), match.group()).strip()
+
+
+def _late(found: dict[str, re.Match[str]]) -> dict[str, re.Match[str]]:
     """Solve "late arterial" (arterial), "late portal" (portal venous) and "late venous" (delayed); leave true lists of phases unsolved."""
-    if not _EARLY_OR_LATE.search(found["DP"]) and "AP" in found:
+    early_or_late = _EARLY_OR_LATE.search(found["DP"].group())
+    if not early_or_late and "AP" in found:
         return found
     if set(found) == {"AP", "DP"}:
         return {"AP": found["AP"]}
     if set(found) == {"PVP", "DP"}:
-        portal = re.match(r"port|pv|ppv|порт|门|門", found["PVP"]) and _EARLY_OR_LATE.search(found["DP"])
+        portal = re.match(r"port|pv|ppv|порт|门|門", found["PVP"].group()) and early_or_late
         return {"PVP": found["PVP"]} if portal else {"DP": found["DP"]}
     return found
 

@@ -1,5 +1,4 @@
-"""Which volume is which phase: first by what names and times say, and where they are silent by the image itself, in the "
-"order of the bolus."""
+"""Which volume is which phase: first by what names and times say, and where they are silent by the image itself, in bolus order."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .enhancement import Enhancement
+from .notices import Notice, grave
 from .phases import phase_from_delay, phase_from_name
 from .vocabulary import PHASE_NAMES, PHASES
 
@@ -78,8 +78,8 @@ def phases_from_images(
     return result
 
 
-def contradictions(measures: dict[str, Enhancement]) -> list[str]:
-    """Return warnings where the brightness of named phases speaks against their names."""
+def contradictions(measures: dict[str, Enhancement]) -> list[Notice]:
+    """Return grave notices where the brightness of named phases speaks against their names."""
     named = [phase for phase in PHASES if phase in measures and measures[phase].found]
 
     def total(phases):
@@ -89,8 +89,10 @@ def contradictions(measures: dict[str, Enhancement]) -> list[str]:
     if total(best) - total(named) > CONTRADICTED:
         moved = " and ".join(name for name, phase in zip(named, best, strict=True) if name != phase)
         return [
-            f"{moved} look swapped: by the brightness of aorta, liver and kidneys the names do not fit the images; "
-            "check which is which."
+            grave(
+                f"{moved} look swapped: by the brightness of aorta, liver and kidneys the names do not fit the images; "
+                "check which is which."
+            )
         ]
     warnings = []
     for phase in named:
@@ -98,7 +100,7 @@ def contradictions(measures: dict[str, Enhancement]) -> list[str]:
         other = max(scores, key=scores.get)
         if scores[other] - scores[phase] > CONTRADICTED and "PC" in (phase, other):
             looks = "unenhanced" if other == "PC" else "enhanced with contrast"
-            warnings.append(f"{phase}: is named {PHASE_NAMES[phase]} but looks {looks}; check whether phases are swapped.")
+            warnings.append(grave(f"{phase}: is named {PHASE_NAMES[phase]} but looks {looks}; check whether phases are swapped."))
         elif scores[other] - scores[phase] > CONTRADICTED and other not in named:
-            warnings.append(f"{phase}: is named {PHASE_NAMES[phase]} but looks more like the {PHASE_NAMES[other]} phase; check it.")
+            warnings.append(grave(f"{phase}: is named {PHASE_NAMES[phase]} but looks more like the {PHASE_NAMES[other]} phase; check it."))
     return warnings

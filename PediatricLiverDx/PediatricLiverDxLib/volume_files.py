@@ -34,6 +34,15 @@ def is_volume_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def is_utf8(path: Path) -> bool:
+    """Tell whether SimpleITK may be given a path: it ends the whole process on one that is not UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_dicom(path: Path) -> bool:
     """Tell by its first bytes whether a file is DICOM, with or without the preamble."""
     try:
@@ -65,6 +74,8 @@ def read_volume_file(path: Path) -> sitk.Image:
         InputError: missing, empty, cut short, of another kind, or too large; the message holds the base name only.
     """
     name = path.name
+    if not is_utf8(path):
+        raise InputError("Expected a path in UTF-8, got a file or folder name in another encoding; rename it.")
     if not path.is_file():
         raise InputError(f"{name}: expected a file, found none; check the path.")
     if path.stat().st_size == 0:
@@ -125,12 +136,15 @@ def _refuse_short_metaimage(path: Path) -> None:
     fields = dict(re.findall(rb"^(\w+)\s*=\s*([^\r\n]*?)\s*$", start, re.MULTILINE))
     end = re.search(rb"ElementDataFile\s*=[^\r\n]*\r?\n", start)
     where = fields.get(b"ElementDataFile", b"").decode("utf-8", "replace")
-    if b"CompressedDataSize" in fields:
-        needed = int(fields[b"CompressedDataSize"])
-    else:
-        count = math.prod(int(n) for n in fields.get(b"DimSize", b"0").split()) * int(fields.get(b"ElementNumberOfChannels", 1))
-        needed = count * _META_BYTES.get(fields.get(b"ElementType", b"").removeprefix(b"MET_").split(b"_ARRAY")[0], 0)
-    data = path if where == "LOCAL" else path.parent / where
+    try:
+        if b"CompressedDataSize" in fields:
+            needed = int(fields[b"CompressedDataSize"])
+        else:
+            count = math.prod(int(n) for n in fields.get(b"DimSize", b"0").split()) * int(fields.get(b"ElementNumberOfChannels", 1))
+            needed = count * _META_BYTES.get(fields.get(b"ElementType", b"").removeprefix(b"MET_").split(b"_ARRAY")[0], 0)
+    except ValueError as error:
+        raise InputError(f"{path.name}: expected whole numbers for its size, got something else; convert it again.") from error
+    data = path if where.upper() == "LOCAL" else path.parent / where
     there = (data.stat().st_size if data.is_file() else 0) - (end.end() if end and data == path else 0)
     if there < needed and "%" not in where and not where.startswith("LIST"):
         raise InputError(f"{path.name}: the file is cut short by {needed - there} bytes; copy or convert it again.")
