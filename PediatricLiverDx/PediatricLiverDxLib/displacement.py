@@ -17,7 +17,7 @@ import SimpleITK as sitk
 COARSE_MM = 4.0
 
 #: HU -> solidity, piecewise linear.
-_HU = (-900.0, -200.0, -100.0, 0.0)
+_HU = (-900.0, -200.0, -100.0, -30.0)
 _SOLIDITY = (0.0, 0.45, 0.55, 1.0)
 
 #: Marks coarse voxels that the moving volume does not cover; below every HU.
@@ -26,9 +26,8 @@ _UNSEEN = -4000.0
 #: Breathing further than this between two phases of one exam does not happen in a child at rest.
 _MAX_SHIFT_MM = 24.0
 
-_ITERATIONS = 30
-#: Regularisation, in voxels of the demons' grid (twice COARSE_MM).
-_FIELD_SIGMA = 2.0
+#: Coarse to fine: voxels in units of COARSE_MM, iterations, standard deviation of the field's smoothing in those voxels.
+_LEVELS = ((4, 30, 1.5), (2, 20, 2.5), (1, 8, 3.0))
 
 
 def coarse_volume(image: sitk.Image, edge_mm: float = COARSE_MM) -> sitk.Image:
@@ -76,18 +75,30 @@ def displacement_between(fixed: sitk.Image, moving: sitk.Image) -> sitk.Image:
     hu, seen = on_grid_of(fixed, moving, sitk.TranslationTransform(3, offset.tolist()))
     # Where the moving volume has no data it shall pull nowhere: equal images have no force.
     moving_solidity = np.where(seen, solidity(hu), fixed_solidity)
-    blocks = [max(1, round(2 * COARSE_MM / spacing)) for spacing in fixed.GetSpacing()]
-    blocks = [min(block, size) for block, size in zip(blocks, fixed.GetSize(), strict=True)]
-    demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
-    demons.SetNumberOfIterations(_ITERATIONS)
-    demons.SetMaximumUpdateStepLength(2.0)
-    demons.SetSmoothDisplacementField(True)
-    demons.SetStandardDeviations(_FIELD_SIGMA)
-    demons.SetSmoothUpdateField(False)
-    field = demons.Execute(
-        sitk.BinShrink(_like(fixed_solidity, fixed), blocks), sitk.BinShrink(_like(moving_solidity, fixed), blocks)
-    )
+    fixed_image, moving_image = _like(fixed_solidity, fixed), _like(moving_solidity, fixed)
+    field = None
+    for edge, iterations, sigma in _LEVELS:
+        here, there = (coarse_volume(image, edge * COARSE_MM) for image in (fixed_image, moving_image))
+        demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
+        demons.SetNumberOfIterations(iterations)
+        demons.SetMaximumUpdateStepLength(2.0)
+        demons.SetSmoothDisplacementField(True)
+        demons.SetStandardDeviations(sigma)
+        demons.SetSmoothUpdateField(False)
+        if field is None:
+            field = demons.Execute(here, there)
+        else:
+            nearest_outside = True
+            start = sitk.Resample(
+                field, here, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0, field.GetPixelID(), nearest_outside
+            )
+            field = demons.Execute(here, there, start)
     return _with_margin(field, offset)
+
+
+def folds(field: sitk.Image) -> bool:
+    """Return whether the displacement turns tissue inside out anywhere: a Jacobian determinant that is not positive."""
+    return float(sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)).min()) <= 0
 
 
 def _shift_mm(fixed: sitk.Image, moving: sitk.Image) -> float:
