@@ -27,6 +27,7 @@ from .baselines import baseline_scores, cached_features
 from .cache import CachedExam
 from .cohort import ExamRecord
 from .lesion_matching import HIT_IOU
+from .plain_json import plain
 from .reading import read_one
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
 
@@ -69,12 +70,12 @@ def networks_key(bundle: Path) -> str:
 
 
 def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """Return metrics.json of the exams that `read_exams` read."""
+    """Return metrics.json of the exams that `read_exams` read; what they cannot tell (no exam of a class) is None."""
     patients = np.array([exam["patient_id"] for exam in exams])
     found = [_pipeline_probabilities(exam) for exam in exams]
     true = [exam["true_rois"][0]["probabilities"] if exam["true_rois"] else None for exam in exams]
     malignant = np.array([exam["class"] in MALIGNANT for exam in exams])
-    return {
+    return plain({
         "exams": len(exams),
         "patients": len(np.unique(patients)),
         "pipeline": {
@@ -92,7 +93,7 @@ def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0
         "gate": {verdict: sum(exam["gate"] == verdict for exam in exams) for verdict in ("trust", "look", "do not trust")},
         "entities": _entities(exams, found, true),
         "definitions": {"hit_iou_3d": HIT_IOU, "map_iou": MAP_IOU, "bootstrap_draws": draws, "interval": "95 % percentile, over patients"},
-    }
+    })
 
 
 def measure_baselines(
@@ -155,8 +156,9 @@ def _detection(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: in
     false = np.array([exam["false_positives"] for exam in exams], float)
     largest = np.array([bool(exam["matched"]) and exam["matched"][0] is not None for exam in exams], float)
 
-    def interval(statistic, times: int = draws) -> list[float]:
-        return list(bootstrap_interval(statistic, patients, draws=times, seed=seed))
+    def interval(statistic, times: int = draws) -> list[float] | None:
+        found = bootstrap_interval(statistic, patients, draws=times, seed=seed)
+        return list(found.bounds) if found.bounds else None
 
     return {
         "map40": precision_area([image for exam in images for image in exam]),

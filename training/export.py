@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +27,7 @@ from .configuration import Configuration
 from .detector import NMS_IOU, build_detector
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
+from .plain_json import write_json
 from .truth import draw_uniform, read_lesions
 from .tuning import ExamBoxes, choose_link, fit_temperatures
 
@@ -104,9 +104,7 @@ def write_document(folder: Path, document: dict) -> None:
     (folder / "MODEL_CARD.md").write_text(model_card(document), encoding="utf-8")
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "bundle.json")
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    part = folder / "bundle.json.part"
-    part.write_text(json.dumps({**document, "sha256": hashes}, indent=1) + "\n", encoding="utf-8")
-    part.replace(folder / "bundle.json")
+    write_json(folder / "bundle.json", {**document, "sha256": hashes})
 
 
 def _classifier_difference(model: torch.nn.Module, path: Path, exams: Sequence[CachedExam]) -> float:

@@ -94,7 +94,7 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         f"- Lesions found (3D IoU from {detection['hit_iou']:g}): "
         f"{_value(detection['sensitivity_3d'], detection.get('sensitivity_3d_ci95'))}",
         f"- False positives per exam: {_value(detection['false_positives_per_exam'], detection.get('false_positives_per_exam_ci95'))}",
-        f"- Calibration error of stage 1: {pipeline['calibration_error']:.3f}",
+        f"- Calibration error of stage 1: {_number(pipeline['calibration_error'])}",
     ]
     if metrics.get("baselines"):
         rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]
@@ -104,9 +104,14 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
 
 
 def _figure(found: dict[str, Any]) -> str:
-    low, high = found["ci95"]
-    return f"{found['auc']:.3f} ({low:.3f}-{high:.3f}), {found['patients']} patients"
+    return f"{_value(found['auc'], found['ci95'])}, {found['patients']} patients"
 
 
-def _value(value: float, interval: list[float] | None) -> str:
-    return f"{value:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+def _value(value: float | None, interval: list[float] | None) -> str:
+    if value is None:
+        return "not measurable"
+    return f"{value:.3f} " + (f"({interval[0]:.3f}-{interval[1]:.3f})" if interval else "(no interval)")
+
+
+def _number(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.3f}"

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .plain_json import plain
+
 
 class AveragedWeights:
     """Exponential moving average of a model's weights and buffers; the decay grows from 0 so that early averages are not random."""
@@ -57,7 +59,9 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 def append_history(path: Path, entry: dict[str, Any]) -> None:
     """Add one JSON line; a line for the same epoch from an interrupted run is replaced."""
     lines = [line for line in path.read_text().splitlines() if json.loads(line)["epoch"] < entry["epoch"]] if path.is_file() else []
-    path.write_text("\n".join([*lines, json.dumps(entry)]) + "\n")
+    part = path.with_name(path.name + ".part")
+    part.write_text("\n".join([*lines, json.dumps(plain(entry), allow_nan=False)]) + "\n")
+    part.replace(path)
 
 
 def pick_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ def test_auc_without_a_side_is_nan():
 
 def test_interval_of_a_mean_is_that_of_theory():
     values = np.random.default_rng(1).normal(0, 1, 400)
-    low, high = bootstrap_interval(lambda rows: float(values[rows].mean()), np.arange(400))
+    low, high = bootstrap_interval(lambda rows: float(values[rows].mean()), np.arange(400)).bounds
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
 
 
@@ -30,14 +30,27 @@ def test_exams_of_one_patient_are_drawn_together():
     # ten copies of each of 40 patients tell no more than one of each
     values = np.repeat(np.random.default_rng(2).normal(0, 1, 40), 10)
     patients = np.repeat(np.arange(40), 10)
-    by_patient = np.diff(bootstrap_interval(lambda rows: float(values[rows].mean()), patients))
-    by_exam = np.diff(bootstrap_interval(lambda rows: float(values[rows].mean()), np.arange(400)))
+    by_patient = np.diff(bootstrap_interval(lambda rows: float(values[rows].mean()), patients).bounds)
+    by_exam = np.diff(bootstrap_interval(lambda rows: float(values[rows].mean()), np.arange(400)).bounds)
     assert by_patient > 2.5 * by_exam
 
 
 def test_figure_says_how_many_patients():
-    found = auc_with_interval(np.array([0, 0, 1, 1, 1]), np.array([1, 2, 3, 4, 5]), np.array(["a", "a", "b", "c", "c"]), draws=50)
-    assert found == {"auc": 1.0, "ci95": [1.0, 1.0], "n": 5, "patients": 3, "positive": 3}
+    patients = np.repeat(np.arange(20), 2)
+    found = auc_with_interval(patients >= 10, patients, patients, draws=50)
+    assert found == {"auc": 1.0, "ci95": [1.0, 1.0], "valid_draws": 50, "n": 40, "patients": 20, "positive": 20}
+
+
+def test_draws_without_a_side_are_counted_and_too_many_of_them_give_no_interval():
+    # one malignant patient of three is missing from 8 draws in 27
+    found = auc_with_interval(np.array([0, 0, 1]), np.array([1, 2, 3]), np.array(["a", "b", "c"]), draws=500)
+    assert found["auc"] == 1.0 and found["ci95"] is None
+    assert found["valid_draws"] < 400
+
+
+def test_one_side_alone_has_no_figure():
+    found = auc_with_interval(np.ones(3, bool), np.arange(3), np.arange(3), draws=20)
+    assert (found["auc"], found["ci95"], found["valid_draws"]) == (None, None, 0)
 
 
 def test_calibration_error_of_a_calibrated_and_of_a_certain_score():

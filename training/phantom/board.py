@@ -23,7 +23,8 @@ def draw_board(path: Path, seed: int, matrix: int = 256) -> None:
         low, high = lesion["box_index"][2], lesion["box_index"][5]
         for place, phase in zip(row, PHASES, strict=True):
             _show(place, exam, phase, (low + high) // 2)
-            place.set_title(PHASE_NAMES[phase], color="0.75", fontsize=7, pad=2)
+            if phase != PHASES[0]:
+                place.set_title(PHASE_NAMES[phase], color="0.75", fontsize=7, pad=2)
         row[0].set_title(
             f"{ENTITY_NAMES[entity]}, {lesion['variant']}, {exam.truth['age_years']:.1f} y, {max(lesion['size_mm']):.0f} mm · pre-contrast",
             color="white", fontsize=7, pad=2, loc="left",

@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from training.cohort import read_exams_csv
     from training.evaluate import measure, measure_baselines, read_exams
     from training.export import write_document
+    from training.plain_json import write_json
 
     if (args.run is None) != (args.train_exams is None):
         raise InputError("--run and --train-exams belong together; give both or neither")
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         if seen:
             raise InputError(f"{len(seen)} of the exams were trained on, {min(seen)} among them; give exams that no training has seen")
         metrics["baselines"] = measure_baselines(exams, train, ages, draws=args.draws)
-    (args.output / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    write_json(args.output / "metrics.json", metrics)
     if not args.keep_bundle:
         write_document(args.bundle, {**read_bundle(args.bundle).document, "metrics": metrics})
     print(json.dumps({name: metrics[name] for name in ("exams", "pipeline", "true_rois", "gate")}, indent=1))
