@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -18,7 +19,9 @@ import SimpleITK as sitk
 from conftest import LESION_BOX, REAL_CT, SIZE, drawn_images, write_study
 from PediatricLiverDxLib.cli import main
 from PediatricLiverDxLib.exam import Grid
+from PediatricLiverDxLib.outputs import NO_SLICER
 from PediatricLiverDxLib.rois import Roi, write_roi
+from PediatricLiverDxLib.wording import GATE_TITLES, RESEARCH_ONLY, percent
 
 COMMAND = [sys.executable, "-m", "PediatricLiverDxLib.cli"]
 
@@ -26,7 +29,7 @@ COMMAND = [sys.executable, "-m", "PediatricLiverDxLib.cli"]
 @pytest.fixture(autouse=True)
 def no_scene(monkeypatch):
     """Importing Slicer's core takes a second; test_outputs and test_scene write scenes."""
-    monkeypatch.setitem(sys.modules, "PediatricLiverDxLib.scene", None)
+    monkeypatch.setattr("PediatricLiverDxLib.outputs.scene_writer", lambda: (None, NO_SLICER))
 
 
 def diagnose(*arguments: object) -> int:
@@ -46,9 +49,14 @@ def refused(capsys, out: Path, *arguments: object) -> str:
 def test_a_study_becomes_a_result_and_a_table(tiny_study, tiny_bundle, tmp_path, capsys):
     assert diagnose(tiny_study, "-o", tmp_path / "out", "--bundle", tiny_bundle) == 0
     table = capsys.readouterr().out
-    for words in ("L1", "right", "Gate: ", "report.html", "PC", "DP", "test-bundle"):
+    for words in ("L1", "right of the midline", "report.html", "PC", "DP", "test-bundle", RESEARCH_ONLY):
         assert words in table
     result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert table.startswith(GATE_TITLES[result["gate"]["verdict"]])
+    malignant, subtype = re.findall(r"[<>]? ?\d+ %", next(line for line in table.splitlines() if line.startswith("L1")))
+    lesion = result["lesions"][0]
+    assert malignant.strip() == percent(lesion["malignant_probability"])
+    assert subtype.strip() == percent(lesion["class_probabilities"][lesion["decision"]])
     assert {"start", "read", "align", "load", "detect", "classify", "gate", "write"} == set(result["timings_s"])
     centre = np.array(result["lesions"][0]["roi"]["center_ras_mm"])
     low, high = np.array(LESION_BOX[:3]), np.array(LESION_BOX[3:])
@@ -80,6 +88,54 @@ def test_progress_as_json_lines(tiny_study, tiny_bundle, tmp_path, capsys):
     assert all(0 <= line["fraction"] <= 1 for line in lines)
 
 
+def run_command(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [*COMMAND, "diagnose", *map(str, arguments)]
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **options.pop("env", {})}
+    return subprocess.run(command, stderr=subprocess.PIPE, env=env, **options)
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_spoil_a_result(tiny_study, tiny_bundle, tmp_path):
+    out = tmp_path / "Größe"
+    env = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    done = run_command(tiny_study, "-o", out, "--bundle", tiny_bundle, "--no-align", stdout=subprocess.PIPE, env=env)
+    assert done.returncode == 0, done.stderr
+    assert b"Gr\\xf6\\xdfe" in done.stdout and (out / "result.json").is_file()
+
+
+@pytest.mark.parametrize("progress", [[], ["--json-progress"]])
+def test_a_reader_who_has_gone_does_not_spoil_a_result(tiny_study, tiny_bundle, tmp_path, progress):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run_command(tiny_study, "-o", tmp_path / "out", "--bundle", tiny_bundle, "--no-align", *progress, stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "out" / "result.json").is_file()
+
+
+def test_main_leaves_the_process_as_it_is(capsys):
+    """Only the program sets signals and environment: main is called from tests and other programs as well."""
+    before = signal.getsignal(signal.SIGTERM), dict(os.environ)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert main(["bundle", "verify", "nowhere"]) == 2
+    assert (signal.getsignal(signal.SIGTERM), dict(os.environ)) == before
+
+
+def test_names_of_roi_files_are_not_told(tiny_study, tiny_bundle, tmp_path, capsys):
+    grid = Grid.of(drawn_images()["PVP"])
+    write_roi(Roi.from_index_box(grid, (-10, 30, 8, 10, 46, 16)), tmp_path / "DOE_JANE_1.mrk.json")
+    write_roi(Roi((900.0, 0.0, 0.0), (9.0, 9.0, 9.0)), tmp_path / "DOE_JANE_2.mrk.json")
+    rois = ["--roi", tmp_path / "DOE_JANE_1.mrk.json", tmp_path / "DOE_JANE_2.mrk.json"]
+    assert diagnose(tiny_study, *rois, "-o", tmp_path / "out", "--bundle", tiny_bundle, "--no-align") == 0
+    result = (tmp_path / "out" / "result.json").read_text()
+    warnings = json.loads(result)["warnings"]
+    assert any(warning.startswith("ROI L1 reaches beyond the edge") for warning in warnings)
+    assert any(warning.startswith("Left out: the ROI 2 ") for warning in warnings)
+    assert "DOE_JANE" not in result + (tmp_path / "out" / "report.html").read_text() + capsys.readouterr().out
+
+
 def test_a_second_run_replaces_the_first(tiny_study, tiny_bundle, tmp_path, capsys):
     out = tmp_path / "out"
     assert diagnose(tiny_study, "-o", out, "--bundle", tiny_bundle) == 0
@@ -90,7 +146,7 @@ def test_a_second_run_replaces_the_first(tiny_study, tiny_bundle, tmp_path, caps
     assert (out / "result.json").read_text() == before
     write_study(tmp_path / "healthy", lesion=False)
     assert diagnose(tmp_path / "healthy", "-o", out, "--bundle", tiny_bundle) == 0
-    assert not list(out.glob("cam_*")) and json.loads((out / "result.json").read_text())["lesions"] == []
+    assert not [*out.glob("cam_*"), *out.glob("roi_*")] and json.loads((out / "result.json").read_text())["lesions"] == []
     assert "No lesion was found" in capsys.readouterr().out
 
 
@@ -113,6 +169,11 @@ def test_empty_folder(tiny_bundle, tmp_path, capsys):
 
 def test_missing_study(tiny_bundle, tmp_path, capsys):
     refused(capsys, tmp_path / "out", tmp_path / "none", "--bundle", tiny_bundle)
+
+
+def test_a_study_that_the_system_refuses_is_no_matter_of_the_output(tiny_bundle, tmp_path, capsys):
+    text = refused(capsys, tmp_path / "out", tmp_path / ("x" * 300), "--bundle", tiny_bundle)
+    assert "too long" in text and "results" not in text
 
 
 def test_neither_or_both_of_study_and_files(tiny_study, tmp_path, capsys):

@@ -72,7 +72,7 @@ def test_markup_there_and_back(tmp_path, grid):
     assert np.allclose(back.center_ras_mm, roi.center_ras_mm)
     assert np.allclose(back.size_mm, roi.size_mm)
     assert np.allclose(back.axes_ras, roi.axes_ras)
-    assert back.source == "radiologist"
+    assert back.source == "radiologist" and back.id == "1"
 
 
 def test_ras_markup_and_several_rois(tmp_path):
@@ -130,6 +130,13 @@ def test_unusable_markups_are_refused_in_a_sentence(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         read_rois(path)
+
+
+def test_which_roi_of_which_file_is_wrong_is_said(tmp_path):
+    good = {"type": "ROI", "center": [1, 2, 3], "size": [4, 5, 6]}
+    (tmp_path / "all.mrk.json").write_text(json.dumps({"markups": [good, {**good, "size": [4, 5, 0]}]}))
+    with pytest.raises(InputError, match=r"all\.mrk\.json #2: .*above 0"):
+        read_rois(tmp_path / "all.mrk.json")
 
 
 def test_missing_roi_file_is_refused(tmp_path):

@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 the input is not usable, one line on standard error says w
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -14,15 +15,14 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
+from . import __version__, wording
 from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .alignment import AlignedExam
     from .diagnosis import Diagnosis, LesionDiagnosis
 
@@ -32,12 +32,8 @@ PROGRAM = "pediatric-liver-dx"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     started = time.perf_counter()
-    # has to be said before numpy is imported: on products as small as ours its threads only get in each other's way
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     parser = _parser()
     options = parser.parse_args(arguments)
-    # the temporary folder is taken away on kill as well
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return options.run(options, started)
     except InputError as error:
@@ -52,10 +48,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> None:
     """Run as a program of its own: leave when everything is said and on disk, without first taking networks and VTK apart."""
+    # has to be said before numpy is imported: on products as small as ours its threads only get in each other's way
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # the temporary folder is taken away on kill as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may hold what the terminal cannot show
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _say(text: str) -> None:
+    """Write a line to standard output at once; the results are files, so that nobody reads it is no reason to stop or to fail."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        # what is still in the buffer has to go somewhere, or it fails again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,7 +99,7 @@ def _verify(options: argparse.Namespace, started: float) -> int:
     networks = load_networks(options.folder)
     info = networks.bundle.info
     n_files, n_networks = len(networks.bundle.document["sha256"]), 1 + len(networks.classifiers)
-    print(f"{info.name} {info.version}: {n_files} files and {n_networks} networks are as bundle.json says.")
+    _say(f"{info.name} {info.version}: {n_files} files and {n_networks} networks are as bundle.json says.")
     return 0
 
 
@@ -102,10 +113,9 @@ def _diagnose(options: argparse.Namespace, started: float) -> int:
         networks = loader.submit(_load, options.bundle)
         diagnosis, aligned = _run(options, files, networks, loader, folder, started)
     if options.json_progress:
-        print(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}), flush=True)
+        _say(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}))
     else:
-        print(_table(diagnosis, aligned))
-        print(f"Report: {options.output / REPORT}")
+        _say(f"{_table(diagnosis, aligned)}\nReport: {options.output / REPORT}")
     return 0
 
 
@@ -134,12 +144,17 @@ def _run(
 
     def tell(stage: str, fraction: float, text: str) -> None:
         if options.json_progress:
-            print(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}), flush=True)
+            _say(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}))
 
     lap("start")
     rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
+    if rois:
+        rois = [replace(roi, id=str(n)) for n, roi in enumerate(rois, 1)]
     tell("read", 0.0, "Reading the exam")
-    exam = read_exam(options.study, files or None)
+    try:
+        exam = read_exam(options.study, files or None)
+    except OSError as error:
+        raise InputError(f"The exam cannot be read ({error.strerror or error}); give a folder or files that can be read.") from None
     lap("read")
     loader.submit(scene_writer)  # Slicer's core is imported while the phases are aligned
     if networks.done():  # a bundle that cannot be used is said at once
@@ -155,39 +170,40 @@ def _run(
 
 
 def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:
-    """Return what a person wants to see first: lesions (side: of the body's middle), probabilities, phase values, the gate."""
-    from .composites import body_centre_ras
+    """Return what a person wants to see first: the gate, lesions, probabilities, phase values; in the words of the report."""
+    from .composites import body_midline
 
-    lines = [f"Phases: {', '.join(phase for phase in PHASES if diagnosis.exam.phases[phase].present)}"]
+    gate = diagnosis.gate
+    lines = [f"{wording.GATE_TITLES[gate.verdict]}.", *(f"  - {reason}" for reason in gate.reasons)]
+    lines += [f"Phases: {', '.join(phase for phase in PHASES if diagnosis.exam.phases[phase].present)}"]
     if not diagnosis.lesions:
-        lines.append("No lesion was found.")
+        lines.append(wording.NO_LESION)
     else:
-        middle = body_centre_ras(aligned)
-        header = ("lesion", "size mm", "side", "centre R A S mm", "malignant", "class", "prob.", *(f"{phase}" for phase in PHASES))
-        rows = [header, *(_row(lesion, middle) for lesion in diagnosis.lesions)]
+        middle = body_midline(aligned)
+        header = ("lesion", "size mm", "place", "centre R A S mm", "malignant", "class", "prob.", *(f"{phase}" for phase in PHASES))
+        rows = [header, *(_row(lesion, wording.place(lesion, aligned.grid, middle)) for lesion in diagnosis.lesions)]
         widths = [max(len(row[n]) for row in rows) for n in range(len(header))]
         lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines.append("PC to DP: what each phase adds to the probability of malignant (Shapley values).")
         present = dict.fromkeys(lesion.decision for lesion in diagnosis.lesions)
         lines.append("Classes: " + ", ".join(f"{name} {CLASS_NAMES[name]}" for name in present) + ".")
-    lines.append(f"Gate: {diagnosis.gate.verdict}")
-    lines += [f"  - {reason}" for reason in diagnosis.gate.reasons]
-    lines += [f"Warning: {warning}" for warning in diagnosis.warnings]
+    lines += [f"Warning: {warning}" for warning in diagnosis.warnings if warning not in gate.reasons]
     lines.append(f"Networks: {diagnosis.bundle.name} {diagnosis.bundle.version}. {diagnosis.bundle.intended_use}")
+    lines.append(wording.RESEARCH_ONLY)
     return "\n".join(lines)
 
 
-def _row(lesion: LesionDiagnosis, middle: np.ndarray) -> tuple[str, ...]:
+def _row(lesion: LesionDiagnosis, place: str) -> tuple[str, ...]:
     values = lesion.phase_shapley["stage1"].values
     center = lesion.roi.center_ras_mm
     return (
         lesion.id,
         " x ".join(f"{side:.0f}" for side in lesion.roi.size_mm),
-        "right" if center[0] > middle[0] else "left",
+        place,
         " ".join(f"{v:.0f}" for v in center),
-        f"{lesion.malignant_probability:.0%}",
+        wording.percent(lesion.malignant_probability),
         lesion.decision,
-        f"{lesion.class_probabilities[lesion.decision]:.0%}",
+        wording.percent(lesion.class_probabilities[lesion.decision]),
         *(f"{values[phase]:+.2f}" if phase in values else "-" for phase in PHASES),
     )
 

@@ -190,12 +190,11 @@ def _grown(mask: np.ndarray) -> np.ndarray:
     return mask[:, :, :-2] | mask[:, :, 1:-1] | mask[:, :, 2:]
 
 
-def body_centre_ras(aligned: AlignedExam) -> np.ndarray:
-    """Return the centre of the body's bounding box in RAS mm, (3,)."""
+def body_midline(aligned: AlignedExam) -> float:
+    """Return the middle of the body's bounding box along x, in voxel edges."""
     mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
-    found = [np.flatnonzero(mask.any(others)) for others in ((0, 1), (0, 2), (1, 2))]
-    middle = [(axis[0] + axis[-1] + 1) / 2 * step - 0.5 for axis, step in zip(found, reversed(stride), strict=True)]
-    return aligned.grid.index_to_ras(np.array([middle]))[0]
+    columns = np.flatnonzero(mask.any((0, 1)))
+    return float(columns[0] + columns[-1] + 1) / 2 * stride[2]
 
 
 def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> DetectorTransform:

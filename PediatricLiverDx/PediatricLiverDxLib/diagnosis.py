@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from .attribution import CamVolume, PhaseShapley, cam_volume, lesion_cam, lesion
 from .classification import class_probabilities, classify, decide, malignant_probability
 from .composites import composite_slices_of, composites
 from .gate import Gate, judge, lesion_embedding
-from .rois import Roi, sorted_by_size
+from .rois import Roi
 from .vocabulary import PHASES, InputError
 
 if TYPE_CHECKING:
@@ -226,20 +226,21 @@ def diagnose(
 
 def _inside(rois: Sequence[Roi], aligned: AlignedExam) -> tuple[list[Roi], set[str], list[str]]:
     """Return the given Rois cut to the volume and renamed by size, the new names of those that lost a part, and the warnings."""
-    kept: list[tuple[Roi, str | None]] = []
+    given: list[tuple[float, Roi]] = []
     refusals = []
     for roi in rois:
         try:
-            kept.append(roi.clamp_to(aligned.grid))
+            given.append((roi.clamp_to(aligned.grid)[0].volume_mm3, roi))
         except InputError as error:
             refusals.append(str(error))
-    if refusals and not kept:
+    if refusals and not given:
         raise InputError(refusals[0])
-    kept.sort(key=lambda pair: -pair[0].volume_mm3)
-    renamed = sorted_by_size([roi for roi, _ in kept])
-    cut = {roi.id for roi, (_, note) in zip(renamed, kept, strict=True) if note}
-    notes = [note for _, note in kept if note]
-    return renamed, cut, [*notes, *(f"Left out: {refusal[0].lower()}{refusal[1:]}" for refusal in refusals)]
+    given.sort(key=lambda pair: -pair[0])
+    # named first, so that a warning speaks of the lesion as all the results do
+    clamped = [replace(roi, id=f"L{n}").clamp_to(aligned.grid) for n, (_, roi) in enumerate(given, 1)]
+    cut = {roi.id for roi, note in clamped if note}
+    notes = [note for _, note in clamped if note]
+    return [roi for roi, _ in clamped], cut, [*notes, *(f"Left out: {refusal[0].lower()}{refusal[1:]}" for refusal in refusals)]
 
 
 def _diagnose_lesion(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import secrets
 import shutil
-import tempfile
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +29,14 @@ if TYPE_CHECKING:
 
 RESULT, REPORT, SCENE = "result.json", "report.html", "scene.mrb"
 
-#: Files of a former run that a new one replaces or takes away.
-_FORMER = (RESULT, REPORT, SCENE, "cam_*.nrrd", "roi_*.mrk.json")
+#: Files of a lesion. Only those that the former result.json lists are taken away: a radiologist may keep ROIs of their own beside them.
+_LESION_FILE = re.compile(r"cam_L\d+\.nrrd|roi_L\d+\.mrk\.json")
 
-NO_SCENE = "scene.mrb was left out because slicer-core is not installed; install the package's extra named scene to have it."
+NO_SLICER = "scene.mrb was left out because slicer-core is not installed; install the package's extra named scene to have it."
+
+
+class OutputError(InputError):
+    """The results cannot be written where they are wanted."""
 
 
 @contextmanager
@@ -37,72 +44,136 @@ def output_folder(out: Path) -> Iterator[Path]:
     """Give an empty folder to write into; when all went well, its files take the place of a former run's in `out`.
 
     The folder lies beside `out`, or in it where it exists, so that files are moved and never copied; it is gone in the end, whatever
-    happens. result.json goes first and comes last: where it is, the rest belongs to it. Raises InputError when `out` cannot be written,
-    a full disk included.
+    happens, and so are folders that were made for it when nothing came of it. A former run is replaced whole or stays as it is.
+    Raises OutputError when `out` cannot be written, a full disk included; what is raised inside passes through.
     """
     out = Path(out)
+    _refuse_names_of_bytes(out)
+    made: list[Path] = []
+    folder = None
     try:
-        if out.exists() and not out.is_dir():
-            raise InputError(f"The output {out.name} is a file, expected a folder; choose another.")
-        existed = out.is_dir()
-        if not existed:
+        with _as_output_error(out):
+            if out.exists() and not out.is_dir():
+                raise OutputError(f"The output {out.name} is a file, expected a folder; choose another.")
+            existed = out.is_dir()
+            _refuse_folders_in_the_way(out, (RESULT, REPORT, SCENE))
+            made = [parent for parent in out.parents if not parent.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out if existed else out.parent))
-    except OSError as error:
-        raise InputError(f"The output folder {out.name} cannot be written ({error.strerror}); choose another.") from None
-    try:
+            # not by tempfile: it leaves out what the user's umask allows
+            folder = (out if existed else out.parent) / f".writing-{secrets.token_hex(6)}"
+            folder.mkdir()
         yield folder
-        if existed:
-            _replace(folder, out)
-        else:
-            folder.chmod(0o755)
-            folder.rename(out)
+        with _as_output_error(out):
+            if existed:
+                _replace(folder, out)
+            else:
+                folder.rename(out)
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:  # stays where anything lies in it
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def _as_output_error(out: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"The results cannot be written to {out.name} ({reason}); make room or choose another folder.") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        raise OutputError(f"The results cannot be written to {out.name} ({reason}); make room or choose another folder.") from None
+
+
+def _refuse_names_of_bytes(out: Path) -> None:
+    try:
+        str(out).encode("utf-8")
+    except UnicodeEncodeError:
+        # ITK ends the whole process at such a path
+        raise OutputError("The output folder's path is not UTF-8 text; choose another.") from None
+
+
+def _refuse_folders_in_the_way(out: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (out / name).is_dir():
+            raise OutputError(f"{out.name} holds a folder called {name}, where a result goes; move it away or choose another folder.")
 
 
 def _replace(folder: Path, out: Path) -> None:
-    written = {path.name for path in folder.iterdir()}
-    (out / RESULT).unlink(missing_ok=True)
-    for pattern in _FORMER:
-        for path in out.glob(pattern):
-            if path.name not in written:
-                path.unlink()
-    for name in sorted(written, key=lambda name: name == RESULT):
-        (folder / name).replace(out / name)
+    """Move the files of `folder` into `out` in place of a former run's; after any exception `out` is as it was.
+
+    result.json goes first and comes last: where it is, the rest belongs to it.
+    """
+    written = sorted((path.name for path in folder.iterdir()), key=lambda name: name == RESULT)
+    _refuse_folders_in_the_way(out, written)
+    backup = folder / ".former"
+    backup.mkdir()
+    former = [RESULT, REPORT, SCENE, *_former_lesion_files(out), *written]
+    try:
+        for name in dict.fromkeys(former):
+            if (out / name).is_file() or (out / name).is_symlink():
+                (out / name).replace(backup / name)
+        for name in written:
+            (folder / name).replace(out / name)
+    except BaseException:
+        for name in written:
+            if not (folder / name).exists():
+                (out / name).unlink(missing_ok=True)
+        for path in sorted(backup.iterdir(), key=lambda path: path.name == RESULT):
+            path.replace(out / path.name)
+        raise
+
+
+def _former_lesion_files(out: Path) -> list[str]:
+    """Return the names of the lesion files that the result.json in `out` speaks of."""
+    try:
+        lesions = json.loads((out / RESULT).read_text(encoding="utf-8"))["lesions"]
+        names = [name for lesion in lesions for name in (lesion["cam"], f"roi_{lesion['id']}.mrk.json")]
+        return [name for name in names if _LESION_FILE.fullmatch(name)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # nothing of ours, or nothing that can be told
 
 
 def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, scene: bool = True) -> Diagnosis:
     """Write everything into a folder and return the diagnosis as written, with the time that it took and what had to be left out.
 
-    scene: whether to write scene.mrb; without slicer-core it is left out and a warning says so. Raises OSError.
+    scene: whether to write scene.mrb; where Slicer's core cannot be used it is left out and a warning says so. Raises OutputError.
     """
     folder, started = Path(folder), time.perf_counter()
-    write_scene = scene_writer() if scene else None
-    if scene and write_scene is None:
-        diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, NO_SCENE))
-    for lesion in diagnosis.lesions:
-        _write_cam(lesion.cam, aligned.grid, folder / lesion.cam_file)
-        write_roi(lesion.roi, folder / lesion.roi_file)
-    if write_scene:
-        write_scene(diagnosis, aligned, folder / SCENE)
-    write_report(diagnosis, aligned, folder / REPORT)
-    diagnosis = replace(diagnosis, timings_s={**diagnosis.timings_s, "write": time.perf_counter() - started})
-    text = json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    write_scene, why_not = scene_writer() if scene else (None, "")
+    if why_not:
+        diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, why_not))
+    try:
+        for lesion in diagnosis.lesions:
+            _write_cam(lesion.cam, aligned.grid, folder / lesion.cam_file)
+            write_roi(lesion.roi, folder / lesion.roi_file)
+        if write_scene:
+            write_scene(diagnosis, aligned, folder / SCENE)
+        write_report(diagnosis, aligned, folder / REPORT)
+        diagnosis = replace(diagnosis, timings_s={**diagnosis.timings_s, "write": time.perf_counter() - started})
+        text = json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / RESULT).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and folder.is_dir():
+            raise  # not the user's disk: a file of this software is missing
+        reason = error.strerror or str(error)
+        raise OutputError(f"The results cannot be written ({reason}); make room or choose another folder.") from None
     return diagnosis
 
 
-def scene_writer():
-    """Return scene.write_scene, or None where Slicer's core is not installed; the first call takes a second."""
+def scene_writer() -> tuple[Callable[[Diagnosis, AlignedExam, Path], None] | None, str]:
+    """Return scene.write_scene, or None and a sentence that says why there is none; the first call takes a second."""
+    if "slicer" not in sys.modules and find_spec("slicer") is None:
+        return None, NO_SLICER
     try:
         from .scene import write_scene  # slicer and vtk take a second to import and may not be there
-    except ImportError:
-        return None
-    return write_scene
+    except ImportError as error:
+        if (error.name or "").startswith(__package__):
+            raise
+        reason = str(error).split(" (")[0]  # what follows is a path of this computer
+        advice = "install the system's libEGL (libegl1 on Debian and Ubuntu)" if "EGL" in reason else "install slicer-core again"
+        return None, f"scene.mrb was left out because slicer-core cannot be loaded ({reason}); {advice}."
+    return write_scene, ""
 
 
 def _write_cam(cam: CamVolume, grid: Grid, path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import wording
 from .colours import CAM_OPACITY, CAM_THRESHOLD, cam_ramp
-from .composites import DetectorTransform, body_mask, detector_images, detector_transform
+from .composites import DetectorTransform, body_mask, body_midline, detector_images, detector_transform
 from .png import data_uri, grey_png, ramp_png
 from .vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
@@ -44,8 +44,7 @@ class SlicePictures:
             width, transform = native, DetectorTransform(transform.start_xy, step, native)
         self._transform, self._per_pixel = transform, _UNITS / width
         mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
-        columns = np.flatnonzero(mask.any((0, 1)))
-        self._midline = (columns[0] + columns[-1] + 1) / 2 * stride[2]
+        self._midline = body_midline(aligned)
         rows = np.flatnonzero(mask.any((0, 2)))
         ends = transform.to_detector(np.array([0, rows[0] * stride[1], 0, (rows[-1] + 1) * stride[1]]))
         self._top = max(0, int(ends[1]) - 4)
@@ -96,10 +95,7 @@ class SlicePictures:
 
     def place(self, lesion: LesionDiagnosis) -> str:
         """Return on which side of the body's midline a lesion lies; which part of the liver that is, no network was asked."""
-        box = lesion.roi.index_box(self._aligned.grid)
-        if box[3] <= self._midline:
-            return "right of the midline"
-        return "left of the midline" if box[0] >= self._midline else "across the midline"
+        return wording.place(lesion, self._aligned.grid, self._midline)
 
     def grid(self, lesion: LesionDiagnosis) -> str:
         """Return the grid of a lesion's slices (upper first) by phases."""

@@ -21,7 +21,7 @@ IndexBox = tuple[float, float, float, float, float, float]
 Vector = tuple[float, float, float]
 IDENTITY: tuple[Vector, Vector, Vector] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
-#: How far, in voxels, a box may stand over the volume's edge before anybody is told.
+#: How far, in voxels, a box may reach beyond the volume's edge before anybody is told.
 EDGE_TOLERANCE = 0.5
 
 MARKUPS_SCHEMA = (
@@ -87,7 +87,7 @@ class Roi:
     def clamp_to(self, grid: Grid) -> tuple[Roi, str | None]:
         """Return this Roi cut at the volume's edge, and a sentence when it was cut.
 
-        A Roi that stands over by no more than half a voxel is cut without a word. Raises InputError when it lies outside altogether.
+        A Roi that reaches beyond it by no more than half a voxel is cut without a word. Raises InputError when it lies outside altogether.
         """
         box = np.asarray(self.index_box(grid))
         size = np.asarray(grid.size_xyz, float)
@@ -104,7 +104,7 @@ class Roi:
         if over <= EDGE_TOLERANCE:
             return clamped, None
         kept = float(np.prod(high - low) / np.prod(box[3:] - box[:3]))
-        return clamped, f"ROI {self.id} stands over the edge of the volume and was cut to the {kept:.0%} of it that lies inside."
+        return clamped, f"ROI {self.id} reaches beyond the edge of the volume and was cut to the {kept:.0%} of it that lies inside."
 
 
 def sorted_by_size(rois: list[Roi]) -> list[Roi]:
@@ -114,7 +114,7 @@ def sorted_by_size(rois: list[Roi]) -> list[Roi]:
 
 
 def read_rois(path: Path) -> list[Roi]:
-    """Read every ROI of a Slicer markups file, in LPS or RAS, turned or not, in mm.
+    """Read every ROI of a Slicer markups file, in LPS or RAS, turned or not, in mm; their ids are "1", "2", ...
 
     Raises InputError for a file that is not a markups file, holds no ROI, or an ROI without a box.
     """
@@ -130,10 +130,11 @@ def read_rois(path: Path) -> list[Roi]:
     if not rois:
         kinds = ", ".join(sorted({str(markup.get("type")) for markup in markups})) or "nothing"
         raise InputError(f"{path.name} holds {kinds} but no ROI; expected a markup of type ROI.")
-    return [_roi_of(markup, f"{path.name} #{n}" if len(rois) > 1 else path.name) for n, markup in enumerate(rois, 1)]
+    return [_roi_of(markup, str(n), f"{path.name} #{n}" if len(rois) > 1 else path.name) for n, markup in enumerate(rois, 1)]
 
 
-def _roi_of(markup: dict[str, Any], name: str) -> Roi:
+def _roi_of(markup: dict[str, Any], id: str, name: str) -> Roi:
+    """Return the Roi of a markup. name: of its place in the file, for errors; never in the Roi, whose id comes into results."""
     units = markup.get("coordinateUnits", "mm")
     if isinstance(units, list):  # coded as [value, scheme, meaning]
         units = units[0]
@@ -151,7 +152,10 @@ def _roi_of(markup: dict[str, Any], name: str) -> Roi:
     except (KeyError, TypeError, ValueError):
         raise InputError(f"The ROI in {name} has no complete box (centre and size, three numbers each); place it again.") from None
     axes, size = _nearest_to_ras(axes, size)
-    return Roi(_vector(center), _vector(size), tuple(_vector(axis) for axis in axes), id=name, source="radiologist")
+    try:
+        return Roi(_vector(center), _vector(size), tuple(_vector(axis) for axis in axes), id=id, source="radiologist")
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _nearest_to_ras(axes: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from .vocabulary import BENIGN, CLASS_NAMES, MALIGNANT, PHASE_NAMES
 
 if TYPE_CHECKING:
     from .diagnosis import LesionDiagnosis, PhaseShapley
+    from .exam import Grid
 
 #: Stands on every screen and report.
 RESEARCH_ONLY = "Research software. Not a medical device: do not base care of a patient on it."
@@ -81,6 +82,14 @@ def lesion_name(lesion: LesionDiagnosis) -> str:
 def lesion_size(lesion: LesionDiagnosis) -> str:
     """Return the box's three edges, mm: "62 × 55 × 70 mm"."""
     return " × ".join(f"{edge:.0f}" for edge in lesion.roi.size_mm) + " mm"
+
+
+def place(lesion: LesionDiagnosis, grid: Grid, midline: float) -> str:
+    """Return on which side of the body's midline (composites.body_midline, in voxel edges of the grid) a lesion's box lies."""
+    box = lesion.roi.index_box(grid)
+    if box[3] <= midline:
+        return "right of the midline"
+    return "left of the midline" if box[0] >= midline else "across the midline"
 
 
 def short_result(lesion: LesionDiagnosis) -> str:
