@@ -11,6 +11,7 @@ import numpy as np
 from .alignment import MIN_SIMILARITY
 from .exam_features import FEATURES, exam_features
 from .vocabulary import PHASE_NAMES, PHASES
+from .wording import percent
 
 if TYPE_CHECKING:
     from .alignment import AlignedExam
@@ -63,14 +64,14 @@ def judge(
 ) -> Gate:
     """Weigh everything that speaks against trusting a diagnosis; the gravest finding is the verdict.
 
-    embeddings: of the lesions, in their order (lesion_embedding). cut: ids of lesions whose box stood over the volume's edge.
+    embeddings: of the lesions, in their order (lesion_embedding). cut: ids of lesions whose box reached beyond the volume's edge.
     Grave warnings of the exam (notices.Notice) are findings too.
     """
     findings = [
         *_exam_findings(bundle, exam),
         *_phase_findings(aligned),
         *((LOOK, str(warning)) for warning in (*exam.warnings, *aligned.warnings) if getattr(warning, "grave", False)),
-        *((LOOK, f"The box of {name} stands over the edge of the volume, so a part of the lesion may be missing.") for name in sorted(cut)),
+        *((LOOK, f"{name}: its box reaches beyond the edge of the volume, so a part of the lesion may be missing.") for name in sorted(cut)),
     ]
     for lesion, embedding in zip(lesions, embeddings, strict=True):
         findings += _lesion_findings(bundle, lesion, embedding)
@@ -98,7 +99,7 @@ def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
             found.append((
                 verdict,
                 f"The {PHASE_NAMES[phase]} phase is unlike the exams that the bundle was trained on "
-                f"({times:.1f} times as far from them as they are from each other), most of all in {words}.",
+                f"({times:.1f} times as far from their mean as is usual among them), most of all in {words}.",
             ))
     return found
 
@@ -129,9 +130,10 @@ def _lesion_findings(bundle: Bundle, lesion: LesionDiagnosis, embedding: np.ndar
         found.append((LOOK, f"{lesion.id}: benign and malignant are nearly as likely as each other."))
     own = [values["malignant_probability"] for values in lesion.backbones.values()]
     if max(own) - min(own) > DISAGREEMENT:
-        found.append((LOOK, f"{lesion.id}: the networks disagree (probability of malignant from {min(own):.0%} to {max(own):.0%})."))
+        between = f"from {percent(min(own))} to {percent(max(own))}"
+        found.append((LOOK, f"{lesion.id}: the networks disagree (probability of malignant {between})."))
     if lesion.detection_score is not None and lesion.detection_score < DOUBTFUL:
-        found.append((LOOK, f"{lesion.id}: the detector is not sure that this is a lesion ({lesion.detection_score:.0%})."))
+        found.append((LOOK, f"{lesion.id}: the detector is not sure that this is a lesion ({percent(lesion.detection_score)})."))
     return found
 
 

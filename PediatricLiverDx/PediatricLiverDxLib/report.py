@@ -140,9 +140,10 @@ def _stack(lesion: LesionDiagnosis) -> str:
 
 
 def _warnings(diagnosis: Diagnosis) -> str:
-    if not diagnosis.warnings:
+    further = tuple(warning for warning in diagnosis.warnings if warning not in diagnosis.gate.reasons)
+    if not further:
         return ""
-    return f'<section class="card"><h2>Warnings</h2><ul class="plain">{_items(diagnosis.warnings)}</ul></section>'
+    return f'<section class="card"><h2>Warnings</h2><ul class="plain">{_items(further)}</ul></section>'
 
 
 def _lesion(lesion: LesionDiagnosis, diagnosis: Diagnosis, aligned: AlignedExam, pictures: SlicePictures) -> str:

@@ -166,7 +166,7 @@ def build_scene(scene: Any, diagnosis: Diagnosis, aligned: AlignedExam) -> Scene
     for node in nodes:
         if node.IsA("vtkMRMLStorableNode"):
             node.AddDefaultStorageNode()
-            # the MRB is compressed as a whole; twice costs time and gains nothing
+            # compressing costs seconds for every phase, and Slicer opens what is not compressed at once
             node.GetStorageNode().SetUseCompression(0)
     return SceneContents(folder, volumes, lesions, overlay, cam_colours, results, summary, tuple(nodes))
 
