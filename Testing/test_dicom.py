@@ -1,13 +1,16 @@
 """What a disc holds, from headers alone, and series as volumes: real DICOM files written here and the real CT beside the repository."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from PediatricLiverDxLib.dicom import Patient, is_dicom, read_disc
+from PediatricLiverDxLib.dicom import read_disc
 from PediatricLiverDxLib.dicom_volume import series_image
+from PediatricLiverDxLib.patients import Patient
 from PediatricLiverDxLib.vocabulary import InputError
+from PediatricLiverDxLib.volume_files import is_dicom
 from synthetic_ct import (
     DOSE_REPORT,
     SECONDARY_CAPTURE,
@@ -196,6 +199,7 @@ def test_one_missing_slice_is_filled_and_said(tmp_path):
     assert np.abs(voxels[5] - (ct[4].astype(int) + ct[6]) / 2).max() <= 0.5
     assert np.array_equal(voxels[6], ct[6])
     assert "1 of 16 slices are missing" in warnings[0]
+    assert warnings[0].grave
 
 
 def test_large_gap_is_refused(tmp_path):
@@ -217,6 +221,26 @@ def test_gantry_tilt_is_refused(tmp_path):
     refused(tmp_path, "gantry tilt of 20.6 degrees")
 
 
+def test_a_slight_drift_is_used_and_said_in_millimetres(tmp_path):
+    write_series(tmp_path / "a", CT, shear=0.3)
+    image, warnings = only_image(tmp_path / "a")
+    assert np.array_equal(sitk.GetArrayViewFromImage(image), CT)
+    assert "drift sideways by 2.1 mm over 28 mm" in warnings[0]
+    assert warnings[0].grave
+    write_series(tmp_path / "b", CT, shear=0.1)
+    assert only_image(tmp_path / "b")[1] == (), "0.7 mm is a quarter of a pixel"
+
+
+def test_a_tilt_that_positions_do_not_show_is_said(tmp_path):
+    write_series(tmp_path / "a", CT, GantryDetectorTilt=-12.5)
+    (warning,) = only_image(tmp_path / "a")[1]
+    assert "a gantry tilt of 12.5 degrees that its positions do not show" in warning
+    assert warning.grave
+    c, s = np.cos(np.radians(12.5)), np.sin(np.radians(12.5))
+    write_series(tmp_path / "b", CT, orientation=(1, 0, 0, 0, c, s), GantryDetectorTilt=12.5)
+    assert only_image(tmp_path / "b")[1] == (), "the slices are turned and stacked along their normal"
+
+
 def test_slices_that_shift_sideways_are_refused(tmp_path):
     write_series(tmp_path, CT, per_slice=lambda z: {"ImagePositionPatient": [-140 + 30 * (z % 2), -140, 4 * z]})
     refused(tmp_path, "shift sideways")
@@ -226,6 +250,7 @@ def test_missing_rescale_is_said(tmp_path):
     write_series(tmp_path, CT, slope=None, intercept=None)
     image, warnings = only_image(tmp_path)
     assert "no rescale slope" in warnings[0]
+    assert warnings[0].grave
     assert np.array_equal(sitk.GetArrayViewFromImage(image), CT)
 
 
@@ -271,6 +296,55 @@ def test_two_patients_are_refused_without_naming_them(tmp_path):
 def test_patients(one, other, same):
     assert Patient(*one).may_be(Patient(*other)) is same
     assert Patient(*other).may_be(Patient(*one)) is same
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [("SIN MEI LING", True), ("2020_sin", True), ("MeilingSin", True), ("venous", False), ("ling01", True), ("si", False), ("", False)],
+)
+def test_a_patient_is_named_in_a_folder(folder, named):
+    assert Patient("", "sin mei ling", "").is_named_in(folder) is named
+    assert not Patient("", "", "").is_named_in(folder)
+
+
+@pytest.mark.parametrize(
+    ("agent", "route", "given"),
+    [
+        ("Omnipaque 300", "IV", True),
+        ("Ultravist", "", True),
+        ("ORAL & IV", "", True),
+        ("Gastrografin", "ORAL", False),
+        ("Oral contrast", "", False),
+        ("none", "", False),
+        ("", "IV", False),
+    ],
+)
+def test_contrast_agent(tmp_path, agent, route, given):
+    write_series(tmp_path, CT[:3], ContrastBolusAgent=agent, ContrastBolusRoute=route)
+    assert bool(read_disc(tmp_path).series[0].agent) is given
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "clock"),
+    [
+        ({"AcquisitionTime": "101010", "ContentTime": "111111"}, 36610.0, 36610.0),
+        ({"AcquisitionTime": "000000", "ContentTime": "111111"}, None, 40271.0),
+        ({"AcquisitionDateTime": "20240101000000", "AcquisitionTime": "101010"}, 36610.0, 36610.0),
+        ({"SeriesTime": "000000"}, None, None),
+    ],
+)
+def test_only_a_time_of_acquisition_is_one(tmp_path, times, seconds, clock):
+    write_series(tmp_path, CT[:3], ContrastBolusStartTime="000000", **times)
+    (series,) = read_disc(tmp_path).series
+    assert series.seconds == seconds
+    assert {s.clock for s in series.slices} == {clock}
+    assert series.bolus_seconds is None
+
+
+def test_a_compressed_file_whose_name_is_not_utf_8(tmp_path):
+    for path in write_series(tmp_path, CT, rle=True):
+        path.rename(os.fsdecode(os.fsencode(path) + b"\xe9"))
+    assert np.array_equal(sitk.GetArrayViewFromImage(only_image(tmp_path)[0]), CT)
 
 
 @pytest.mark.parametrize(

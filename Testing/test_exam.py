@@ -1,5 +1,6 @@
 """Exams from discs, folders and files: the right phases, said how, with exact geometry; what cannot be used is refused in one sentence."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ def refused(words, **arguments):
 def said(exam: Exam, words: str) -> bool:
     assert not any(secret in warning for warning in exam.warnings for secret in SECRETS)
     return any(words in warning for warning in exam.warnings)
+
+
+def grave(exam: Exam, words: str) -> bool:
+    """Tell whether a warning with these words is one after which a reader must look."""
+    return any(words in warning and getattr(warning, "grave", False) for warning in exam.warnings)
 
 
 def write_files(folder, **phases):
@@ -91,6 +97,7 @@ def test_unknown_phase_and_no_phase():
 def test_swapped_phases_are_warned_about():
     exam = exam_from_images({"PC": as_image(abdomen("AP")), "AP": as_image(abdomen("PC"))})
     assert said(exam, "PC and AP look swapped")
+    assert grave(exam, "PC and AP look swapped")
 
 
 # Discs
@@ -224,6 +231,104 @@ def test_oblique_flipped_disc_keeps_its_points(tmp_path):
     assert said(exam, "oblique by 8.6 degrees")
 
 
+@pytest.mark.parametrize("blank", [{"AcquisitionTime": "000000"}, {"AcquisitionTime": "120000"}, {"ContentTime": "101010"}])
+def test_blanked_times_do_not_make_four_phases_one(tmp_path, blank):
+    for number, phase in enumerate(PHASES, 1):
+        write_series(tmp_path / f"S{number}", abdomen(phase, seed=number), SeriesNumber=number, **blank)
+    exam = read_exam(tmp_path)
+    assert [(phase, volume.source) for phase, volume in exam.phases.items()] == [(p, f"series {n}") for n, p in enumerate(PHASES, 1)]
+    assert {volume.recognised for volume in exam.phases.values()} == {"image brightness"}
+    assert exam.warnings == ()
+
+
+def test_a_silent_phase_with_blanked_times_is_not_dropped_for_a_named_one(tmp_path):
+    blank = {"AcquisitionTime": "000000", "ContrastBolusStartTime": "000000"}
+    write_series(tmp_path / "a", abdomen("AP"), SeriesDescription="arterial", SeriesNumber=1, **blank)
+    write_series(tmp_path / "b", abdomen("PVP", seed=1), SeriesNumber=2, **blank)
+    exam = read_exam(tmp_path)
+    assert {phase: volume.source for phase, volume in exam.phases.items()} == {"AP": "series 1", "PVP": "series 2"}
+    assert exam.phases["PVP"].recognised == "image brightness"
+
+
+@pytest.mark.parametrize("name", ["", "portal"])
+def test_reconstructions_with_blanked_times_are_told_by_their_voxels(tmp_path, name):
+    tags = {"AcquisitionTime": "000000"}
+    write_series(tmp_path / "a", abdomen("PVP", slices=32), spacing=(3, 3, 2), SeriesNumber=1, SeriesDescription=name, **tags)
+    write_series(tmp_path / "b", abdomen("PVP", slices=13, seed=5), spacing=(3, 3, 5), SeriesNumber=2, **tags)
+    write_series(tmp_path / "c", abdomen("AP", slices=32), spacing=(3, 3, 2), SeriesNumber=3, **tags)
+    exam = read_exam(tmp_path)
+    assert {phase: volume.source for phase, volume in exam.phases.items()} == {"AP": "series 3", "PVP": "series 1"}
+    assert said(exam, "2 series fit; series 1 is used (2 mm, soft or standard kernel), not series 2.")
+
+
+def test_times_that_are_cut_to_minutes_do_not_join_phases(tmp_path):
+    for number, (phase, time) in enumerate({"PC": "1009", "AP": "1011", "PVP": "1011"}.items(), 1):
+        write_series(tmp_path / f"S{number}", abdomen(phase, seed=number), SeriesNumber=number, AcquisitionTime=time)
+    assert list(read_exam(tmp_path).phases) == ["PC", "AP", "PVP"]
+
+
+def test_other_acquisition_numbers_are_other_acquisitions(tmp_path):
+    for number, phase in enumerate(["AP", "PVP"], 1):
+        tags = {"SeriesNumber": number, "AcquisitionNumber": number, "AcquisitionTime": f"10101{number}"}
+        write_series(tmp_path / f"S{number}", abdomen(phase, seed=number), **tags)
+    assert list(read_exam(tmp_path).phases) == ["AP", "PVP"]
+
+
+def test_a_contrast_agent_in_the_headers_excludes_pre_contrast(tmp_path):
+    between = ((abdomen("PC").astype(int) * 2 + abdomen("DP")) // 3).astype(np.int16)  # little contrast: a late or weak bolus
+    write_series(tmp_path, between)
+    assert list(read_exam(tmp_path).phases) == ["PC"]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    write_series(tmp_path, between, ContrastBolusAgent="Omnipaque 300", ContrastBolusRoute="IV")
+    assert list(read_exam(tmp_path).phases) == ["DP"]
+
+
+def test_a_contrast_agent_that_the_image_denies_is_grave(tmp_path):
+    write_series(tmp_path, abdomen("PC"), ContrastBolusAgent="Omnipaque 300")
+    assert grave(read_exam(tmp_path), "not certain")
+
+
+def test_a_crowd_of_silent_series_is_left_out_unread(tmp_path):
+    write_disc(tmp_path / "abdomen", ["AP", "PVP"])
+    for number in range(7):
+        write_series(
+            tmp_path / f"S{number}", abdomen(slices=4, seed=number), SeriesNumber=50 + number, AcquisitionTime=f"11{number:02d}30",
+            per_slice=lambda z: {"PixelData": b"\0\0"},
+        )  # fmt: skip
+    exam = read_exam(tmp_path)
+    assert list(exam.phases) == ["AP", "PVP"]
+    assert said(exam, "7 volumes are left out, as their names tell no phase (series 50, ")
+    assert not said(exam, "Left out"), "nobody has tried to read them"
+    refused("Expected at most four phases, got 7 volumes", study=_without(tmp_path, "abdomen"))
+
+
+def _without(folder, name):
+    for path in sorted((folder / name).rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("SIN MEI LING", "Sin^Mei Ling"), ("Ven Kumar", "Kumar^Ven"), ("Port, Anna", "Port^A"), ("venous", "Venous^Anna")]
+)
+def test_a_patients_name_is_no_phase(tmp_path, folder, name):
+    write_series(tmp_path / folder, abdomen("AP"), PatientName=name)
+    exam = read_exam(tmp_path)
+    assert list(exam.phases) == ["AP"]
+    assert exam.phases["AP"].recognised == "image brightness"
+
+
+def test_frames_of_reference_and_gaps_and_little_coverage_are_grave(tmp_path):
+    write_series(tmp_path / "a", abdomen("AP"), SeriesDescription="arterial", SeriesNumber=1, FrameOfReferenceUID="1.2.9")
+    write_series(tmp_path / "b", abdomen("PVP", slices=40), SeriesDescription="portal", SeriesNumber=2)
+    next((tmp_path / "b").glob("*_5")).unlink()
+    exam = read_exam(tmp_path)
+    assert grave(exam, "different frames of reference")
+    assert grave(exam, "slices are missing")
+    assert grave(exam, "AP: covers only 40 %")
+
+
 # Folders of volume files
 
 
@@ -231,7 +336,7 @@ def test_folder_of_volume_files(tmp_path):
     write_files(tmp_path / "exam", PC="PC", case7_arterial="AP", pvp="PVP")
     exam = read_exam(tmp_path)
     assert list(exam.phases) == ["PC", "AP", "PVP"]
-    assert exam.phases["AP"].source == "case7_arterial.nii.gz"
+    assert exam.phases["AP"].source == "AP volume (.nii.gz)"
     assert exam.phases["AP"].recognised == "file name 'arterial'"
 
 
@@ -253,15 +358,15 @@ def test_masks_and_fields_beside_the_phases_are_left_out(tmp_path):
     sitk.WriteImage(field, str(tmp_path / "displacement_AP.nrrd"))
     exam = read_exam(tmp_path)
     assert list(exam.phases) == ["PVP"]
-    assert said(exam, "lesions.nrrd: left out")
-    assert said(exam, "displacement_AP.nrrd: left out")
-    assert said(exam, "Left out: organs.nii.gz: expected CT in HU, got a mask")
+    assert said(exam, "2 volume files (.nrrd) are left out: by their names they hold masks, fields or results")
+    assert said(exam, "Left out: volume 2 (.nii.gz): expected CT in HU, got a mask")
 
 
 def test_unnamed_files_are_recognised_from_the_image(tmp_path):
-    write_files(tmp_path, one="DP", two="AP", three="PC", four="PVP")
+    write_files(tmp_path, a="DP", b="AP", c="PC", d="PVP")
     exam = read_exam(tmp_path)
-    assert {phase: volume.source[:-7] for phase, volume in exam.phases.items()} == {"PC": "three", "AP": "two", "PVP": "four", "DP": "one"}
+    sources = {phase: volume.source for phase, volume in exam.phases.items()}
+    assert sources == {"PC": "volume 3 (.nii.gz)", "AP": "volume 2 (.nii.gz)", "PVP": "volume 4 (.nii.gz)", "DP": "volume 1 (.nii.gz)"}
     assert all(volume.recognised == "image brightness" for volume in exam.phases.values())
 
 
@@ -297,13 +402,33 @@ def test_files_and_folders_for_phases(tmp_path):
     exam = read_exam(files={"PVP": files["volume"], "AP": tmp_path / "dicom"})
     assert [(phase, v.source, v.recognised) for phase, v in exam.phases.items()] == [
         ("AP", "series 3", "given"),
-        ("PVP", "volume.nii.gz", "given"),
+        ("PVP", "PVP volume (.nii.gz)", "given"),
     ]
 
 
 def test_given_phase_against_its_name_is_warned_about(tmp_path):
     write_series(tmp_path, abdomen("PVP"), SeriesDescription="portal")
-    assert said(read_exam(files={"AP": tmp_path}), "AP: was given, but series description 'portal' speaks for PVP")
+    assert grave(read_exam(files={"AP": tmp_path}), "AP: was given, but series description 'portal' speaks for PVP")
+
+
+def test_notices_stay_grave_under_the_phase_they_were_given_for(tmp_path):
+    write_series(tmp_path, abdomen("PVP"))
+    next(tmp_path.glob("*_5")).unlink()
+    assert grave(read_exam(files={"PVP": tmp_path}), "1 of 16 slices are missing")
+
+
+def test_no_file_name_reaches_an_exam(tmp_path):
+    files = write_files(tmp_path, Geheim_Anna_20200131_pvp="PVP", Geheim_Anna_x="AP", Geheim_mask="PC")
+    labels = np.zeros((16, 96, 96), np.uint8)
+    labels[4:8, 30:50, 30:50] = 1
+    sitk.WriteImage(as_image(labels), str(tmp_path / "Geheim_organs.nii"))
+    (tmp_path / "Geheim_broken.nii").write_bytes(b"broken" * 100)
+    several = read_exam(tmp_path)
+    given = read_exam(files={"PVP": files["Geheim_Anna_20200131_pvp"]})
+    for exam in (several, given):
+        texts = [*exam.warnings, *(v.source for v in exam.phases.values()), *(v.recognised for v in exam.phases.values())]
+        assert not any(secret in text for text in texts for secret in SECRETS), texts
+    assert given.phases["PVP"].source == "PVP volume (.nii.gz)"
 
 
 def test_both_and_neither():
@@ -312,6 +437,27 @@ def test_both_and_neither():
 
 
 # Refused
+
+
+def test_errors_of_the_file_system_are_one_sentence(tmp_path):
+    refused("File name too long", study=tmp_path / ("x" * 300))
+
+
+def test_a_name_that_is_not_utf_8_does_not_end_the_process(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/AP\xe9.nii"))
+    write_files(tmp_path, AP="AP")["AP"].rename(path)
+    refused("Expected a path in UTF-8", study=tmp_path)
+    refused("Expected a path in UTF-8", files={"AP": path})
+
+
+def test_metaimage_headers_as_other_writers_put_them(tmp_path):
+    path = tmp_path / "AP.mha"
+    sitk.WriteImage(as_image(abdomen("AP")), str(path))
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"ElementDataFile = LOCAL", b"ElementDataFile = Local"))
+    assert np.array_equal(sitk.GetArrayViewFromImage(read_exam(tmp_path).phases["AP"].image), abdomen("AP"))
+    path.write_bytes(raw.replace(b"ElementDataFile", b"ElementNumberOfChannels = one\nElementDataFile"))
+    refused("AP.mha: expected", study=tmp_path)
 
 
 def test_missing_and_empty(tmp_path):
@@ -452,4 +598,4 @@ def test_real_label_map_is_refused_alone_and_left_out_beside_its_ct(tmp_path):
         (tmp_path / name).symlink_to(folder / source)
     exam = read_exam(tmp_path)
     assert list(exam.phases) == ["PC"]
-    assert said(exam, "Left out: organs.nii.gz")
+    assert said(exam, "Left out: volume 2 (.nii.gz)")

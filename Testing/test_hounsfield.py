@@ -85,6 +85,22 @@ def test_no_rescale_with_padding():
     refused(as_image(stored[:, :, 10:86]), "rescale slope")
 
 
+@pytest.mark.parametrize("share", [1.0, 0.35], ids=["whole field", "newborn"])
+def test_no_rescale_with_padding_and_noise_in_air(share):
+    """A scan circle in padding; air about 0 and the body about 1050."""
+    matrix = round(96 / share)
+    stored = np.random.default_rng(3).normal(0, 12, (len(CT), matrix, matrix)).round().astype(np.int16)
+    stored[:, :96, :96] += CT + 1000
+    y, x = np.mgrid[:matrix, :matrix] - matrix / 2
+    stored[:, np.hypot(x, y) > 0.75 * matrix] = -2000
+    stored[:, :3] = -2000
+    refused(as_image(stored, spacing=(1.2, 1.2, 4)), "rescale slope")
+
+
+def test_tight_crop_without_air_passes():
+    canonical_hu(as_image(CT[:, 30:70, 20:76]), "AP")
+
+
 def test_label_map():
     labels = np.zeros(CT.shape, np.uint8)
     labels[4:9, 30:60, 30:60] = 7

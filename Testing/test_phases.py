@@ -1,7 +1,7 @@
 """Names and delays tell phases: a table of real-world spellings."""
 
 import pytest
-from PediatricLiverDxLib.phases import phase_from_delay, phase_from_name, readings
+from PediatricLiverDxLib.phases import phase_from_delay, phase_from_name, phase_words_of_folder, readings
 
 SPELLINGS = {
     "PC": """plain
@@ -53,6 +53,50 @@ def test_contrast_without_phase(name):
 
 def test_word_is_only_what_matched():
     assert phase_from_name("Geheim Anna arterial 20200131").word == "arterial"
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("Tardelli", "tard"),
+        ("Nativova", "nativ"),
+        ("Portalupi", "portal"),
+        ("Artero Gomez", "arter"),
+        ("Spontana", "spontan"),
+        ("arterielle Phase", "arterielle"),
+        ("Delayed 5.0", "delayed"),
+        ("sin contraste", "sin contraste"),
+    ],
+)
+def test_word_never_holds_more_than_the_tables_do(name, word):
+    assert phase_from_name(name).word == word
+
+
+@pytest.mark.parametrize("name", ["SIN MEI LING", "Sin, Mei", "Sans, Maria", "sem kumar", "Zonder van Dijk", "with Anna contrast"])
+def test_without_needs_a_word_for_contrast(name):
+    named = phase_from_name(name)
+    assert named is None or named.phase is None
+    assert named is None or named.word == "contrast"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SIN MEI LING", "Ven Kumar", "Port, Anna", "Late, John", "Art Blanco", "Pre Simple", "Tardif", "PV Singh", "w/o Kim", "DICOM", "S01", ""],
+)
+def test_folder_that_may_be_a_person_says_nothing(name):
+    assert phase_from_name(phase_words_of_folder(name)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "phase"),
+    [
+        ("PC", "PC"), ("AP_1", "AP"), ("PVP", "PVP"), ("patient_DP_001", "DP"), ("ART 1mm", "AP"), ("ven", "PVP"), ("70s", "PVP"),
+        ("arterial", "AP"), ("Kumar arterial", "AP"), ("Kumar late venous", "DP"), ("Oberbauch ohne KM", "PC"), ("动脉期", "AP"),
+        ("Smith without contrast", "PC"), ("portal venous phase", "PVP"), ("delayed 3min", "DP"),
+    ],
+)  # fmt: skip
+def test_folder_that_is_called_after_a_phase(name, phase):
+    assert phase_from_name(phase_words_of_folder(name)).phase == phase
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])

@@ -62,11 +62,13 @@ def test_swapped_names_are_reported():
     swapped = {**MEASURES, "PC": MEASURES["AP"], "AP": MEASURES["PC"]}
     (warning,) = contradictions(swapped)
     assert "PC and AP look swapped" in warning
+    assert warning.grave
 
 
 def test_unenhanced_arterial_phase_is_reported():
     (warning,) = contradictions({"AP": MEASURES["PC"]})
     assert "looks unenhanced" in warning
+    assert warning.grave
 
 
 def test_unmeasured_volumes_contradict_nothing():

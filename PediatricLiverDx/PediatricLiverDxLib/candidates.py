@@ -5,40 +5,59 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES
-from .phases import readings
+from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES, canonical_hu
+from .notices import about
+from .phases import phase_words_of_folder, readings
 from .recognition import Hint, read_hint
 from .vocabulary import PHASES, InputError
-from .volume_files import is_dicom, is_volume_file, may_be_phase, read_volume_file, stem
+from .volume_files import is_dicom, is_volume_file, may_be_phase, read_volume_file, stem, suffix
 
 if TYPE_CHECKING:
-    from .dicom import Patient, Series
+    from .acquisitions import Acquisitions
+    from .dicom import Series
+    from .patients import Patient
 
 #: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions,
 #: not noisy.
 BEST_SPACING_MM = 2.0
 
-#: Series that begin within this time (s) of each other are reconstructions of one acquisition.
-_SAME_ACQUISITION_S = 2.0
-
 
 @dataclass(frozen=True)
 class Candidate:
-    """A volume that may be a phase: its label for messages, what words and times say, how to read it, and whose it is."""
+    """A volume that may be a phase: what it is called, what words and times say, how to read it, and whose it is.
+
+    `source` is neutral ("series 3", "PVP volume (.nrrd)") and stands in results and warnings. `name` is a file's base name, which may be
+    the patient's; it stands in refusals only, which are shown to whoever chose the file and kept nowhere.
+    """
 
     source: str
+    name: str
     hint: Hint
     read: Callable[[], tuple[sitk.Image, tuple[str, ...]]]
     seconds: float | None = None
     patient: Patient | None = None
     frame_of_reference: str = ""
+
+    def volume(self, phase: str = "") -> tuple[sitk.Image, list[str]]:
+        """Return the canonical volume in HU, and warnings that call it by phase and source.
+
+        Raises:
+            InputError: it cannot be read or used; the message begins with its name.
+        """
+        label = f"{phase} ({self.source})" if phase and not self.source.startswith(phase) else self.source
+        image, notes = self.read()
+        try:
+            image, hu_notes = canonical_hu(image, label)
+        except InputError as error:
+            raise InputError(str(error).replace(label, f"{phase} ({self.name})" if phase else self.name, 1)) from error
+        return image, [*notes, *hu_notes]
 
 
 def candidates_of_study(study: Path) -> tuple[list[Candidate], list[str]]:
@@ -73,12 +92,12 @@ def candidate_of_path(path: Path, phase: str) -> tuple[Candidate, list[str]]:
     if path.is_file() and not is_dicom(path):
         if not is_volume_file(path):
             raise InputError(f"{phase}: expected a NIfTI, NRRD, MetaImage or DICOM file, got {path.name}; convert it.")
-        return Candidate(path.name, Hint(None, False, ""), partial(_read_file, path)), []
+        return Candidate(f"{phase} volume ({suffix(path)})", path.name, Hint(None, False, ""), partial(_read_file, path)), []
     found, notes = candidates_of_study(path)
     fitting = [c for c in found if c.hint.phase == phase] or found
     if len(fitting) > 1:
         raise InputError(f"{phase}: expected one series, got {len(fitting)} that may be meant; give a folder that holds this phase only.")
-    return fitting[0], [f"{phase}: {note}" for note in notes]
+    return fitting[0], [about(phase, note) for note in notes]
 
 
 def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
@@ -88,17 +107,21 @@ def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
 def _of_series(series: Series, hint: Hint) -> Candidate:
     from .dicom_volume import series_image
 
-    return Candidate(series.label, hint, partial(series_image, series), series.seconds, series.patient, series.frame_of_reference)
+    read = partial(series_image, series)
+    return Candidate(series.label, series.label, hint, read, series.seconds, series.patient, series.frame_of_reference)
 
 
 def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:
     if not paths:
         raise InputError("Expected DICOM, NIfTI, NRRD or MetaImage files, found none of them; give the folder of one exam.")
     phases = [path for path in paths if may_be_phase(path)] or paths
-    notes = [f"{path.name}: left out, by its name it is not a CT phase." for path in paths if path not in phases]
+    masks = [path for path in paths if path not in phases]
+    kinds = ", ".join(sorted({suffix(path) for path in masks}))
+    notes = [f"{len(masks)} volume files ({kinds}) are left out: by their names they hold masks, fields or results."] if masks else []
     candidates, taken = [], {}
-    for path in phases:
-        folders = [("folder name", part) for part in reversed(path.relative_to(study).parts[:-1])] if path != study else []
+    for number, path in enumerate(phases, 1):
+        parts = path.relative_to(study).parts[:-1] if path != study else ()
+        folders = [("folder name", phase_words_of_folder(part)) for part in reversed(parts)]
         hint = read_hint([("file name", stem(path)), *folders])
         if hint.phase in taken:
             raise InputError(
@@ -107,24 +130,28 @@ def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list
             )
         if hint.phase:
             taken[hint.phase] = path.name
-        candidates.append(Candidate(path.name, hint, partial(_read_file, path)))
+        source = f"{hint.phase} volume ({suffix(path)})" if hint.phase else f"volume {number} ({suffix(path)})"
+        candidates.append(Candidate(source, path.name, hint, partial(_read_file, path)))
     return candidates, notes
 
 
 def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]], list[str]]:
     """Choose the study and one series for each phase; the rest is named in warnings."""
+    from .acquisitions import Acquisitions, without_blank_times  # they need pydicom
+
     notes = []
     usable = [s for s in series if len(s.slices) >= MIN_SLICES]
     if len(usable) < len(series):
         notes.append(f"{len(series) - len(usable)} CT series have fewer than {MIN_SLICES} slices and are left out.")
     if not usable:
         raise InputError(f"Expected a CT series of at least {MIN_SLICES} slices, found none; give the folder of the whole exam.")
-    usable, study_notes = _one_study(usable)
+    usable, study_notes = _one_study(without_blank_times(usable))
     axial = [s for s in usable if s.axial]
     if axial and len(axial) < len(usable):
         notes.append(f"{len(usable) - len(axial)} coronal or sagittal series are left out.")
     usable = axial or usable
-    hints = _shared_hints(usable)
+    acquisitions = Acquisitions()
+    hints = _shared_hints(usable, acquisitions)
     chosen = []
     for phase in PHASES:
         fitting = sorted((s for s in usable if hints[s.label].phase == phase), key=lambda s: _rank(s, usable))
@@ -133,7 +160,7 @@ def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]],
         if len(fitting) > 1:
             notes.append(_choice(phase, fitting))
     silent = [s for s in usable if hints[s.label].phase is None]
-    for group in _acquisitions(silent):
+    for group in _grouped(silent, acquisitions):
         fitting = sorted(group, key=lambda s: _rank(s, usable))
         chosen.append((fitting[0], hints[fitting[0].label]))
         if len(fitting) > 1:
@@ -171,29 +198,36 @@ def _hint(series: Series) -> Hint:
     delay = None
     if series.bolus_seconds is not None and series.seconds is not None:
         delay = series.seconds - series.bolus_seconds
-    texts = [("series description", series.description), ("folder name", series.folder), ("protocol name", series.protocol)]
-    return read_hint([(where, reading) for where, text in texts for reading in readings(text)], delay)
+    folder = "" if series.patient.is_named_in(series.folder) else series.folder
+    texts = [
+        *[("series description", reading) for reading in readings(series.description)],
+        *[("folder name", phase_words_of_folder(reading)) for reading in readings(folder)],
+        *[("protocol name", reading) for reading in readings(series.protocol)],
+    ]
+    hint = read_hint(texts, delay)
+    return replace(hint, enhanced=True) if hint.phase is None and series.agent else hint
 
 
-def _shared_hints(series: Sequence[Series]) -> dict[str, Hint]:
+def _shared_hints(series: Sequence[Series], acquisitions: Acquisitions) -> dict[str, Hint]:
     """Return the hint of each series by label; a silent one takes over the phase of a series of the same acquisition."""
-    hints = {s.label: _hint(s) for s in series}
+    own = {s.label: _hint(s) for s in series}
+    hints = dict(own)
     for one in series:
-        if hints[one.label].phase is None and one.seconds is not None:
+        if own[one.label].phase is None:
             for other in series:
-                near = other.seconds is not None and abs(other.seconds - one.seconds) <= _SAME_ACQUISITION_S
-                if near and other is not one and (phase := _hint(other).phase) is not None:
-                    hints[one.label] = Hint(phase, phase != "PC", f"same acquisition as {other.label}, {hints[other.label].how}")
+                phase = own[other.label].phase
+                if phase is not None and acquisitions.same(one, other):
+                    hints[one.label] = Hint(phase, phase != "PC", f"same acquisition as {other.label}, {own[other.label].how}")
                     break
     return hints
 
 
-def _acquisitions(series: Sequence[Series]) -> list[list[Series]]:
+def _grouped(series: Sequence[Series], acquisitions: Acquisitions) -> list[list[Series]]:
     """Group series that were reconstructed from one acquisition."""
     groups: list[list[Series]] = []
     for one in series:
         for group in groups:
-            if one.seconds is not None and group[0].seconds is not None and abs(one.seconds - group[0].seconds) <= _SAME_ACQUISITION_S:
+            if acquisitions.same(one, group[0]):
                 group.append(one)
                 break
         else:

@@ -16,6 +16,12 @@ from .notices import Notice, grave
 from .recognition import SURE, contradictions, phases_from_images
 from .vocabulary import PHASE_NAMES, PHASES, InputError
 
+#: More volumes than this that no name tells are not read: brightness can tell four phases, and a mask or two is told by its values.
+MAX_SILENT = 6
+
+#: A phase that covers less than this part of the reference may miss part of the liver.
+LEAST_COVERED = 0.7
+
 #: RAS = LPS with the first two axes turned round.
 _LPS_RAS = np.array([-1.0, -1.0, 1.0])
 
@@ -59,8 +65,8 @@ class Grid:
 class PhaseVolume:
     """One phase: canonical 3D image in HU (int16 or float32), where it came from, and how its phase was recognised.
 
-    `source` is a file's base name or a neutral label such as "series 3"; `recognised` is a fragment such as "given" or
-    "series description 'arterial'" that holds the matched word only. Neither carries patient data.
+    `source` is a neutral label such as "series 3" or "PVP volume (.nrrd)", never a file's name; `recognised` is a fragment such as "given"
+    or "series description 'arterial'" that holds the matched word only. Neither carries patient data.
     """
 
     image: sitk.Image
@@ -84,7 +90,7 @@ def exam_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str
 
     Args:
         images: phase -> 3D image in HU, any orientation.
-        sources: phase -> base name or label for messages; the phase's own name where absent.
+        sources: phase -> label without patient data; the phase's own name where absent.
 
     Raises:
         InputError: an unknown phase, no phase, or a volume that cannot be used.
@@ -113,10 +119,14 @@ def read_exam(study: Path | None = None, files: Mapping[str, Path] | None = None
     """
     if (study is None) == (not files):
         raise InputError("Expected either a folder with the exam or files for its phases, got both or neither.")
-    if files:
-        return _read_files({phase: Path(path) for phase, path in files.items()})
-    candidates, warnings = candidates_of_study(Path(study))
-    return _read_candidates(candidates, warnings)
+    try:
+        if files:
+            return _read_files({phase: Path(path) for phase, path in files.items()})
+        candidates, warnings = candidates_of_study(Path(study))
+        return _read_candidates(candidates, warnings)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"Expected an exam that can be read, got an error ({reason}); check the path and its permissions.") from error
 
 
 def _refuse_phases(given: Mapping[str, object]) -> None:
@@ -137,44 +147,60 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
             _refuse_patients(candidates)
             if candidate.hint.phase not in (None, phase):
                 notes.append(
-                    f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; "
-                    "check whether phases are swapped."
+                    grave(
+                        f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; "
+                        "check whether phases are swapped."
+                    )
                 )
-            image, read_notes = candidate.read()
-            image, hu_notes = canonical_hu(image, phase if candidate.source == phase else f"{phase} ({candidate.source})")
+            image, volume_notes = candidate.volume(phase)
             phases[phase] = PhaseVolume(image, candidate.source, "given")
-            warnings += [*notes, *read_notes, *hu_notes]
+            warnings += [*notes, *volume_notes]
     return _checked(phases, warnings + _frame_warnings(candidates))
 
 
 def _read_candidates(candidates: list[Candidate], warnings: list[str]) -> Exam:
     """Read what a folder offers: a volume named as a phase must be usable, a silent one is left out where it is not."""
     _refuse_patients(candidates)
+    candidates, crowd_notes = _without_crowd(candidates)
+    warnings += crowd_notes
     phases, silent, refusals = {}, [], []
     for candidate in candidates:
         named = candidate.hint.phase is not None
         try:
-            image, notes = candidate.read()
-            image, hu_notes = canonical_hu(image, candidate.source)
+            image, notes = candidate.volume()
         except InputError as error:
             if named or len(candidates) == 1:
                 raise
-            refusals.append(str(error))
+            refusals.append((candidate, str(error)))
             continue
-        warnings += [*notes, *hu_notes]
+        warnings += notes
         if named:
             phases[candidate.hint.phase] = PhaseVolume(image, candidate.source, candidate.hint.how)
         else:
             silent.append((candidate, image))
     if not phases and not silent:
-        raise InputError(refusals[0])
-    warnings += [f"Left out: {refusal}" for refusal in refusals]
+        raise InputError(refusals[0][1])
+    warnings += [f"Left out: {candidate.source}: {refusal.removeprefix(f'{candidate.name}: ')}" for candidate, refusal in refusals]
     if silent:
         phases |= _from_brightness(silent, phases, warnings)
     if not phases:
-        raise InputError("Expected a phase of an abdominal CT, found none that could be told; give a file or folder for each phase.")
+        raise InputError("Expected a phase of an abdominal CT, found no volume that tells its phase; give a file or folder for each phase.")
     used = [c for c in candidates if any(v.source == c.source for v in phases.values())]
     return _checked({p: phases[p] for p in PHASES if p in phases}, warnings + _frame_warnings(used))
+
+
+def _without_crowd(candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
+    """Leave out volumes that no name tells, before their voxels are read, where there are too many to be told by brightness."""
+    silent = [c for c in candidates if c.hint.phase is None]
+    if len(silent) <= MAX_SILENT:
+        return candidates, []
+    if len(silent) == len(candidates):
+        raise InputError(
+            f"Expected at most four phases, got {len(silent)} volumes whose names tell no phase; give a file or folder for each phase."
+        )
+    labels = ", ".join(c.source for c in silent)
+    note = f"{len(silent)} volumes are left out, as their names tell no phase ({labels}); give a file or folder for each phase to use them."
+    return [c for c in candidates if c.hint.phase is not None], [note]
 
 
 def _from_brightness(
@@ -182,7 +208,7 @@ def _from_brightness(
 ) -> dict[str, PhaseVolume]:
     """Give volumes with silent names the phases that are still free, by aorta, liver, portal vein and kidneys."""
     free = [phase for phase in PHASES if phase not in named]
-    if len(silent) > 6 or (len(silent) > len(free) and not named):
+    if len(silent) > len(free) and not named:
         raise InputError(
             f"Expected at most four phases, got {len(silent)} volumes whose names tell no phase; give a file or folder for each phase."
         )
@@ -199,17 +225,18 @@ def _from_brightness(
         if fits_another and len(silent) > 1:
             raise InputError(
                 f"Expected one volume for each phase, got {len(silent)} whose names tell no phase and of which two look like the same "
-                "phase; "
-                "give a file or folder for each phase."
+                "phase; give a file or folder for each phase."
             )
         how = "image brightness" + (" and time of acquisition" if len(silent) > 1 and None not in times else "")
         if not measure.found:
             how, ahead = "nothing but the order of the phases" if len(silent) > 1 else "nothing in name or image", 0.0
             phase = phase if len(silent) > 1 or "PVP" not in free else "PVP"  # most children get the portal venous phase only
-        if ahead < SURE:
+        if ahead < SURE or fits_another:
             warnings.append(
-                f"{candidate.source}: taken as {PHASE_NAMES[phase]} ({phase}) from {how}, which is not certain; "
-                "give the phase if it is another."
+                grave(
+                    f"{candidate.source}: taken as {PHASE_NAMES[phase]} ({phase}) from {how}, which is not certain; "
+                    "give the phase if it is another."
+                )
             )
         found[phase] = PhaseVolume(image, candidate.source, how)
     return found
@@ -264,10 +291,11 @@ def _extent_warnings(phases: Mapping[str, PhaseVolume]) -> list[str]:
             )
         covered = shared / (high - low)
         if covered[2] < 0.8 or min(covered) < 0.5:
-            warnings.append(
+            text = (
                 f"{phase}: covers only {100 * min(covered):.0f} % of the extent of {reference}; "
                 f"what lies outside is taken as absent in {phase}."
             )
+            warnings.append(Notice(text, grave=bool(min(covered) < LEAST_COVERED)))
     return warnings
 
 

@@ -57,9 +57,12 @@ def is_dicom(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """Return the file's name without the suffix of its format."""
-    name = path.name
-    suffix = max((s for s in SUFFIXES if name.lower().endswith(s)), key=len, default="")
-    return name[: len(name) - len(suffix)]
+    return path.name[: len(path.name) - len(suffix(path))]
+
+
+def suffix(path: Path) -> str:
+    """Return the suffix of the file's format, ".nii.gz" as a whole."""
+    return max((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len, default="")
 
 
 def may_be_phase(path: Path) -> bool:
