@@ -1,4 +1,4 @@
-"""What must not be enough: logistic regression on a lesion's mean HU in the phases, or on its diameter and the child's age."""
+"""What must not be enough: logistic regression on a lesion's mean HU in the phases, its diameter, the child's age."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from PediatricLiverDxLib.vocabulary import PHASES
 from .cache import CROP_SIZE, FRACTIONS, CachedExam, crop, crop_place
 from .truth import Lesion
 
+_DIAMETER, _AGE = 2 * len(PHASES), 2 * len(PHASES) + 1
+
 #: Name of each baseline -> its columns in a row of features (mean HU by phase, phase present, diameter, age).
 BASELINES: Mapping[str, tuple[int, ...]] = {
     "mean HU of the lesion's box in four phases": tuple(range(2 * len(PHASES))),
-    "diameter and age": (2 * len(PHASES), 2 * len(PHASES) + 1),
+    "diameter": (_DIAMETER,),
+    "age": (_AGE,),
+    "diameter and age": (_DIAMETER, _AGE),
+    "mean HU, diameter and age": tuple(range(_AGE + 1)),
 }
 
 
@@ -43,7 +48,8 @@ def baseline_scores(
 
     known, new = _table(train), _table(test)
     # what is missing takes the training mean; that it is missing is a column of its own
-    means = np.nanmean(known, 0)
+    there = ~np.isnan(known)
+    means = np.where(there, known, 0).sum(0) / np.maximum(there.sum(0), 1)
     known, new = (np.where(np.isnan(table), means, table) for table in (known, new))
     scores = {}
     for name, columns in BASELINES.items():

@@ -29,6 +29,7 @@ from .cohort import ExamRecord
 from .lesion_matching import HIT_IOU
 from .plain_json import plain
 from .reading import read_one
+from .sources import source_key
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
 
 MAP_IOU = 0.40
@@ -37,16 +38,22 @@ SIDES = {"stage1": (BENIGN, MALIGNANT), "benign_subtype": (("HH",), ("OBHT",)), 
 
 
 def read_exams(records: Sequence[ExamRecord], bundle: Path, folder: Path, *, workers: int = 1) -> list[dict[str, Any]]:
-    """Run the pipeline on every exam; what `folder` holds already of the same networks is kept. In the order of `records`."""
+    """Run the pipeline on every exam; what `folder` holds already of the same networks and files is kept. In the order of `records`.
+
+    A line that an interrupted run left unfinished is dropped and its exam read again.
+    """
     bundle, path = Path(bundle), Path(folder) / "exams.jsonl"
     key = networks_key(bundle)
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    done = {line["exam_id"]: line for line in lines if line["networks"] == key}
+    sources = {record.exam_id: source_key(record) for record in records}
+    done = {
+        line["exam_id"]: line for line in _whole_lines(path)
+        if line["networks"] == key and line.get("source") == sources.get(line["exam_id"], "")
+    }
     missing = [record for record in records if record.exam_id not in done]
     with path.open("a", encoding="utf-8") as file, tqdm(total=len(missing), desc="evaluate", unit="exam", disable=not missing) as bar:
 
         def keep(found: dict[str, Any]) -> None:
-            done[found["exam_id"]] = {**found, "networks": key}
+            done[found["exam_id"]] = {**found, "networks": key, "source": sources[found["exam_id"]]}
             file.write(json.dumps(done[found["exam_id"]]) + "\n")
             file.flush()
             bar.update()
@@ -59,6 +66,19 @@ def read_exams(records: Sequence[ExamRecord], bundle: Path, folder: Path, *, wor
                 for future in as_completed([pool.submit(read_one, record, bundle) for record in missing]):
                     keep(future.result())
     return [done[record.exam_id] for record in records]
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a JSON lines file; a last one without its end is cut off the file."""
+    if not path.is_file():
+        return []
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    if len(whole) < len(raw):
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(whole)
+        part.replace(path)
+    return [json.loads(line) for line in whole.decode().splitlines()]
 
 
 def networks_key(bundle: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -28,32 +29,37 @@ from .detector import NMS_IOU, build_detector
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
 from .plain_json import write_json
+from .seen_exams import describe_seen
 from .truth import draw_uniform, read_lesions
 from .tuning import ExamBoxes, choose_link, fit_temperatures
 
 #: Lowest score of a box that is looked at when thresholds are chosen.
 LOWEST_SCORE = 0.05
-INTENDED_USE = (
-    "Research and teaching. Not a medical device; not for diagnosis or treatment. "
-    "Trained on computer-made phantoms only, never on a patient."
-)
+INTENDED_USE = "Research and teaching. Not a medical device; not for diagnosis or treatment."
+PHANTOMS_ONLY = "Trained on computer-made phantoms only, never on a patient."
 
 
 def export_bundle(
     run: Path, exams: dict[str, Sequence[CachedExam]], records: dict[str, Sequence[ExamRecord]], configuration: Configuration, folder: Path,
-    *, name: str, version: str, trained_on: str, commands: Sequence[str] = (), gate_exams: int = 300, workers: int = 1,
+    *, name: str, version: str, trained_on: str, intended_use: str | None = None, commands: Sequence[str] = (), gate_exams: int = 300,
+    workers: int = 1,
 ) -> dict[str, float]:
     """Write the bundle `folder` from the run's weights; return the largest difference between torch and ONNX Runtime by network.
 
     exams and records: "train" and "validation". Temperatures, thresholds and the gate's lesion statistics come from validation exams, the
-    gate's exam statistics from `gate_exams` of all.
+    gate's exam statistics from `gate_exams` of all. The bundle appears whole, in the place of an older one, or not at all.
     """
-    run, folder = Path(run), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    run, target = Path(run), Path(folder)
+    if target.exists() and not (target / "bundle.json").is_file() and any(target.iterdir()):
+        raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
     differences, arrays, classifiers = {}, {}, {}
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
     if not trained or not (run / "detector" / "weights.safetensors").is_file():
         raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
+    folder = target.with_name(target.name + ".part")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    phantoms = only_phantoms(records)
     for backbone in trained:
         model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
         export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
@@ -77,7 +83,7 @@ def export_bundle(
         "name": name,
         "version": version,
         "licence": "Apache-2.0",
-        "intended_use": INTENDED_USE,
+        "intended_use": intended_use or (f"{INTENDED_USE} {PHANTOMS_ONLY}" if phantoms else INTENDED_USE),
         "trained_on": trained_on,
         "phases": list(PHASES),
         "windows": {phase: list(window) for phase, window in WINDOWS.items()},
@@ -89,6 +95,8 @@ def export_bundle(
         "classifiers": classifiers,
         "gate": gate,
         "training": {
+            "phantoms": phantoms,
+            "seen": describe_seen(record for split in records.values() for record in split),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
             "configuration": asdict(configuration), "commands": list(commands), "torch_onnx_differences": differences,
@@ -96,13 +104,37 @@ def export_bundle(
         "metrics": {},
     }
     write_document(folder, document)
+    _replace(target, folder)
     return differences
 
 
+def only_phantoms(records: dict[str, Sequence[ExamRecord]]) -> bool:
+    """Say whether every exam is one that the step phantom wrote: its truth lies beside its lesions."""
+    return all(one.lesions is not None and (one.lesions.parent / "truth.json").is_file() for split in records.values() for one in split)
+
+
+def describe_training(records: dict[str, Sequence[ExamRecord]]) -> str:
+    """Return what a bundle of phantoms was trained on, in one sentence; raise InputError when there are other exams."""
+    if not only_phantoms(records):
+        raise InputError("the exams are not all phantoms; say in one sentence with --trained-on what the bundle was trained on")
+    return "computer-made four-phase CT phantoms of children; no patient data"
+
+
+def _replace(target: Path, finished: Path) -> None:
+    """Put the finished folder in the place of `target`."""
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    finished.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def write_document(folder: Path, document: dict) -> None:
-    """Write MODEL_CARD.md and then bundle.json with the hashes of the files beside it; hashes in `document` are replaced."""
+    """Write MODEL_CARD.md and then bundle.json with the hashes of the files that `document` names; hashes in it are replaced."""
     (folder / "MODEL_CARD.md").write_text(model_card(document), encoding="utf-8")
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "bundle.json")
+    named = {document["detector"]["file"], *(classifier["file"] for classifier in document["classifiers"].values())}
+    names = sorted({*named, "heads.npz", "MODEL_CARD.md"})
     hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     write_json(folder / "bundle.json", {**document, "sha256": hashes})
 

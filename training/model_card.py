@@ -58,9 +58,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "- Phantoms are not patients. How well this works on a real child is not known; the gate answers real CT with less than \"trust\".",
-        "- Entities outside the seven of the phantoms are forced into one of four classes.",
-        "- The unit of training and measurement is a phantom exam; no reader study, no external validation.",
+        *_limits(bool(training.get("phantoms"))),
         "",
         "## How it was made",
         "",
@@ -70,6 +68,20 @@ def model_card(document: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _limits(phantoms: bool) -> list[str]:
+    if not phantoms:
+        return [
+            "- How well this works on children of other hospitals and scanners is only known where it was measured above.",
+            "- Entities outside those it was trained on are forced into one of four classes.",
+            "- No reader study.",
+        ]
+    return [
+        "- Phantoms are not patients. How well this works on a real child is not known; the gate answers real CT with less than \"trust\".",
+        "- Entities outside the seven of the phantoms are forced into one of four classes.",
+        "- The unit of training and measurement is a phantom exam; no reader study, no external validation.",
+    ]
 
 
 def _data(training: dict[str, Any]) -> list[str]:

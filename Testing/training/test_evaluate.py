@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PediatricLiverDxLib.vocabulary import CLASSES, HEADS
+from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
 
+from training import evaluate
+from training.baselines import baseline_scores
+from training.cohort import ExamRecord
 from training.evaluate import measure
 from training.model_card import model_card
 from training.plain_json import write_json
+from training.seen_exams import describe_seen, refuse_known, refuse_seen
+from training.statistics import auc
 
 
 def read_exam(number: int, class_name: str, *, right: bool = True) -> dict:
@@ -58,3 +64,53 @@ def test_measured_figures_are_those_of_the_exams():
     assert metrics["pipeline"]["detection"]["map40"] == pytest.approx(1)
     assert metrics["true_rois"]["malignant_subtype"]["auc"] == pytest.approx(1)
     assert metrics["pipeline"]["stage1"]["ci95"][1] == pytest.approx(1)
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> ExamRecord:
+    (tmp_path / "PVP.nrrd").write_text("volume")
+    return ExamRecord("e1", "p1", "retrospective", "HB", "", 3.0, "F", {"PVP": tmp_path / "PVP.nrrd"}, None)
+
+
+def test_a_line_cut_off_by_a_kill_is_read_again_and_so_is_a_changed_exam(
+    tmp_path: Path, record: ExamRecord, monkeypatch: pytest.MonkeyPatch
+):
+    read = []
+    monkeypatch.setattr(evaluate, "networks_key", lambda bundle: "key")
+    monkeypatch.setattr(evaluate, "read_one", lambda one, bundle: read.append(one.exam_id) or {"exam_id": one.exam_id})
+    records = [record, dataclasses.replace(record, exam_id="e2")]
+    evaluate.read_exams(records, tmp_path, tmp_path)
+    assert read == ["e1", "e2"]
+    lines = (tmp_path / "exams.jsonl").read_text()
+    (tmp_path / "exams.jsonl").write_text(lines[:-15])
+    for _ in range(2):
+        assert [line["exam_id"] for line in evaluate.read_exams(records, tmp_path, tmp_path)] == ["e1", "e2"]
+    assert read == ["e1", "e2", "e2"]
+    assert (tmp_path / "exams.jsonl").read_text() == lines
+    (tmp_path / "PVP.nrrd").write_text("another volume")
+    evaluate.read_exams(records, tmp_path, tmp_path)
+    assert read == ["e1", "e2", "e2", "e1", "e2"]
+
+
+def test_seen_exams_and_further_exams_of_seen_patients_are_refused(record: ExamRecord):
+    document = {"training": {"seen": describe_seen([record])}}
+    other_exam, other_patient = dataclasses.replace(record, exam_id="e2"), dataclasses.replace(record, exam_id="e2", patient_id="p2")
+    for seen in (record, other_exam):
+        with pytest.raises(InputError, match="trained on"):
+            refuse_seen(document, [other_patient, seen])
+        with pytest.raises(InputError, match="trained on"):
+            refuse_known([record], [other_patient, seen])
+    assert refuse_seen(document, [other_patient])
+    refuse_known([record], [other_patient])
+    assert not refuse_seen({}, [record])
+    assert "p1" not in json.dumps(document)
+
+
+def test_each_baseline_uses_its_own_facts_only():
+    """Diameter tells the sides apart and age says nothing; an age that nobody knows is no obstacle."""
+    rng = np.random.default_rng(0)
+    malignant = np.arange(60) % 2 > 0
+    rows = [({"mean_hu": [60.0, 70.0, 80.0, None], "diameter_mm": 30.0 + 40 * m + rng.normal()}, None) for m in malignant]
+    scores = baseline_scores(rows, malignant, rows)
+    assert auc(malignant, scores["diameter"]) == auc(malignant, scores["diameter and age"]) == 1
+    assert auc(malignant, scores["age"]) == auc(malignant, scores["mean HU of the lesion's box in four phases"]) == 0.5

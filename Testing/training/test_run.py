@@ -67,7 +67,8 @@ def trained(exams_csv: Path, config: Path, tmp_path_factory: pytest.TempPathFact
 def bundle(exams_csv: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     command = "python -m training detector --exams exams.csv --run run"
-    arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(folder), "--workers", "1", "--command", command]
+    arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(folder), "--workers", "1", "--command", command,
+                 "--trained-on", "balls of four kinds"]
     assert main(["export", *arguments]) == 0
     return folder
 
@@ -139,7 +140,7 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     few = exams_csv.with_name("few.csv")
     rows = exams_csv.read_text().splitlines()
     # other ids, as exams that no training has seen would have
-    few.write_text("\n".join([rows[0], *("new-" + row for row in rows[1:5])]) + "\n")
+    few.write_text("\n".join([rows[0], *("new-" + row.replace(",patient-", ",new-patient-") for row in rows[1:5])]) + "\n")
     arguments = ["evaluate", "--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path), "--workers", "1", "--draws", "20",
                  "--run", str(trained), "--train-exams", str(exams_csv)]
     assert main(arguments) == 0
@@ -148,7 +149,7 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     assert set(metrics["pipeline"]["detection"]) >= {"map40", "sensitivity_3d", "false_positives_per_exam"}
     for part in (metrics["pipeline"], metrics["true_rois"]):
         assert all(set(part[head]) >= {"auc", "ci95", "n"} for head in HEADS)
-    assert len(metrics["baselines"]) == 2
+    assert set(metrics["baselines"]) >= {"diameter", "age", "mean HU of the lesion's box in four phases"}
     assert load_networks(bundle, 1).bundle.document["metrics"] == metrics
     assert "Not measured" not in (bundle / "MODEL_CARD.md").read_text()
     assert networks_key(bundle) == key
@@ -167,8 +168,9 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     lesion = diagnose(exam, aligned, load_networks(bundle, 1), rois=[roi]).lesions[0]
     assert line["true_rois"][0]["malignant_probability"] == pytest.approx(lesion.malignant_probability, abs=1e-5)
 
-    # a second call reads nothing again
+    # a second call reads nothing again but what a killed run left unfinished
     lines = (tmp_path / "exams.jsonl").read_text()
+    (tmp_path / "exams.jsonl").write_text(lines[:-40])
     assert main(arguments) == 0
     assert (tmp_path / "exams.jsonl").read_text() == lines
 
@@ -177,10 +179,30 @@ def test_evaluating_on_training_exams_is_refused(
     exams_csv: Path, bundle: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     few = exams_csv.with_name("seen.csv")
-    few.write_text("\n".join(exams_csv.read_text().splitlines()[:2]) + "\n")
-    arguments = ["--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path), "--workers", "1", "--draws", "5"]
-    assert main(["evaluate", *arguments, "--run", str(trained), "--train-exams", str(exams_csv)]) == 2
-    assert "trained on" in capsys.readouterr().err
+    header, row = exams_csv.read_text().splitlines()[:2]
+    arguments = ["--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path / "out"), "--workers", "1", "--draws", "5"]
+    # the exam itself, and another exam of its patient; known from the run, and from the bundle alone
+    for seen in (row, "new-" + row):
+        few.write_text(f"{header}\n{seen}\n")
+        for more in (["--run", str(trained), "--train-exams", str(exams_csv)], []):
+            assert main(["evaluate", *arguments, *more]) == 2
+            assert "trained on" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "refused before anything is read"
+
+
+def test_a_bundle_of_other_exams_than_phantoms_says_what_it_was_trained_on(
+    exams_csv: Path, trained: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    document = json.loads((bundle / "bundle.json").read_text())
+    assert document["trained_on"] == "balls of four kinds" and "hantom" not in document["intended_use"]
+    assert "hantom" not in (bundle / "MODEL_CARD.md").read_text()
+    assert not list(bundle.parent.glob("*.part"))
+    assert main(["export", "--exams", str(exams_csv), "--run", str(trained), "-o", str(tmp_path / "b"), "--workers", "1"]) == 2
+    assert "--trained-on" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("mine")
+    arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(tmp_path), "--workers", "1", "--trained-on", "balls"]
+    assert main(["export", *arguments]) == 2
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_head_learns_only_from_its_own_side():

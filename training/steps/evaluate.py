@@ -10,6 +10,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle; its metrics and model card are written")
     parser.add_argument("--exams", type=Path, required=True, help="exams.csv of exams that no training has seen")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for metrics.json; an interrupted run goes on there")
+    parser.add_argument("--split", choices=("all", "test"), default="all",
+                        help="test: only the exams that the run's split left for testing; needs --run")
     parser.add_argument("--run", type=Path, help="folder of the run that made the bundle: adds logistic regressions for comparison")
     parser.add_argument("--train-exams", type=Path, nargs="+", help="the exams.csv that the run was trained on; needed with --run")
     parser.add_argument("--cache", type=Path, help="folder of the run's cut-out exams; RUN/cache when left out")
@@ -24,36 +26,46 @@ def run(args: argparse.Namespace) -> None:
     from PediatricLiverDxLib.bundle import read_bundle
     from PediatricLiverDxLib.vocabulary import InputError
 
-    from training.cohort import read_exams_csv
+    from training.cohort import read_cohort, read_exams_csv, split_by_patient
+    from training.configuration import Configuration
     from training.evaluate import measure, measure_baselines, read_exams
     from training.export import write_document
-    from training.plain_json import write_json
+    from training.plain_json import plain, write_json
+    from training.seen_exams import refuse_known, refuse_seen
 
     if (args.run is None) != (args.train_exams is None):
         raise InputError("--run and --train-exams belong together; give both or neither")
+    if args.split == "test" and args.run is None:
+        raise InputError("--split test asks for the split of a run; give --run and --train-exams")
+    records, configuration, splits = read_exams_csv(args.exams), None, None
+    if args.run is not None:
+        configuration = Configuration.read(args.run / "configuration.json")
+        cohort = configuration.cohort
+        known = read_cohort(args.train_exams)
+        splits = split_by_patient(known, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+        if args.split == "test":
+            left = {record.exam_id for record in splits["test"]}
+            records = tuple(record for record in records if record.exam_id in left)
+            if not records:
+                raise InputError(f"none of the exams of {args.exams.name} was left for testing by the run; evaluate other exams")
+        refuse_known([*splits["train"], *splits["validation"]], records)
+    if not refuse_seen(read_bundle(args.bundle).document, records):
+        print("note: the bundle does not say which exams it was trained on, so that none of these is among them could not be checked")
     args.output.mkdir(parents=True, exist_ok=True)
-    exams = read_exams(read_exams_csv(args.exams), args.bundle, args.output, workers=args.workers)
+    exams = read_exams(records, args.bundle, args.output, workers=args.workers)
     metrics = measure(exams, draws=args.draws)
     if args.run is not None:
-        train, ages = _training_exams(args)
-        seen = set(ages) & {exam["exam_id"] for exam in exams}
-        if seen:
-            raise InputError(f"{len(seen)} of the exams were trained on, {min(seen)} among them; give exams that no training has seen")
-        metrics["baselines"] = measure_baselines(exams, train, ages, draws=args.draws)
+        train = _cached(splits["train"], configuration, args)
+        ages = {record.exam_id: record.age_years for record in splits["train"]}
+        metrics["baselines"] = plain(measure_baselines(exams, train, ages, draws=args.draws))
     write_json(args.output / "metrics.json", metrics)
     if not args.keep_bundle:
         write_document(args.bundle, {**read_bundle(args.bundle).document, "metrics": metrics})
     print(json.dumps({name: metrics[name] for name in ("exams", "pipeline", "true_rois", "gate")}, indent=1))
 
 
-def _training_exams(args: argparse.Namespace):
+def _cached(records, configuration, args: argparse.Namespace):
     from training.cache import build_cache
-    from training.cohort import read_cohort, split_by_patient
-    from training.configuration import Configuration
 
-    configuration = Configuration.read(args.run / "configuration.json")
-    cohort = configuration.cohort
-    records = read_cohort(args.train_exams)
-    train = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)["train"]
-    cached = build_cache(train, args.cache or args.run / "cache", configuration.cache, seed=configuration.seed, workers=args.workers)
-    return cached, {record.exam_id: record.age_years for record in records}
+    folder = args.cache or args.run / "cache"
+    return build_cache(records, folder, configuration.cache, seed=configuration.seed, workers=args.workers)

@@ -13,7 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--name", default="phantom", help="name of the bundle")
     parser.add_argument("--version", default="0.1.0", help="version of the bundle")
-    parser.add_argument("--trained-on", default="computer-made four-phase CT phantoms of children; no patient data", help="in one sentence")
+    parser.add_argument("--trained-on", help="in one sentence; needed unless every exam is a phantom")
+    parser.add_argument("--intended-use", help="in one or two sentences; research and teaching when left out")
     parser.add_argument("--command", action="append", default=[], help="a command that made the bundle, for the model card; repeatable")
     parser.add_argument("--gate-exams", type=int, default=300, help="exams that the gate's statistics are taken from")
     parser.add_argument("--workers", type=int, default=2, help="processes that read exams")
@@ -23,20 +24,21 @@ def run(args: argparse.Namespace) -> None:
     from training.cache import build_cache
     from training.cohort import read_cohort, split_by_patient
     from training.configuration import Configuration
-    from training.export import export_bundle
+    from training.export import describe_training, export_bundle
 
     configuration = Configuration.read(args.run / "configuration.json")
     cohort = configuration.cohort
     records = read_cohort(args.exams)
     splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
     records = {name: splits[name] for name in ("train", "validation")}
+    trained_on = args.trained_on or describe_training(records)
     folder = args.cache or args.run / "cache"
     cached = {
         name: build_cache(records[name], folder, configuration.cache, seed=configuration.seed, workers=args.workers) for name in records
     }
     differences = export_bundle(
-        args.run, cached, records, configuration, args.output, name=args.name, version=args.version, trained_on=args.trained_on,
-        commands=args.command, gate_exams=args.gate_exams, workers=args.workers,
+        args.run, cached, records, configuration, args.output, name=args.name, version=args.version, trained_on=trained_on,
+        intended_use=args.intended_use, commands=args.command, gate_exams=args.gate_exams, workers=args.workers,
     )
     for name, difference in differences.items():
         print(f"{name}: torch and ONNX Runtime differ by at most {difference:.3g}")
