@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import classifier_onnx, detector_onnx, rewrite_hashes
-from PediatricLiverDxLib.bundle import load_networks, read_bundle
+from PediatricLiverDxLib import bundle as bundle_module
+from PediatricLiverDxLib.bundle import is_shipped, load_networks, pin, read_bundle
 from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
 
 
@@ -90,11 +92,13 @@ def test_a_hash_list_that_leaves_a_network_out_is_refused(bundle):
         read_bundle(bundle)
 
 
-def test_no_path_leads_out_of_the_folder(bundle):
-    short = document(bundle)
-    short["sha256"]["../secret"] = "0" * 64
-    (bundle / "bundle.json").write_text(json.dumps(short))
-    with pytest.raises(InputError):
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "..\\secret", "C:\\secret", None])
+def test_no_path_leads_out_of_the_folder(bundle, name):
+    (bundle.parent / "secret").write_text("there it is")
+    longer = document(bundle)
+    longer["sha256"][name or str(bundle.parent / "secret")] = hashlib.sha256(b"there it is").hexdigest()
+    (bundle / "bundle.json").write_text(json.dumps(longer))
+    with pytest.raises(InputError, match="hash for each"):
         read_bundle(bundle)
 
 
@@ -159,3 +163,145 @@ def test_a_temperature_of_zero_is_refused(bundle):
     rewrite_hashes(bundle, changed)
     with pytest.raises(InputError, match="above 0"):
         read_bundle(bundle)
+
+
+def edited(bundle: Path, path: str, value: object) -> None:
+    """Set a value of bundle.json by its dotted path; DROP takes it away."""
+    changed = inner = document(bundle)
+    *steps, last = path.split(".")
+    for step in steps:
+        inner = inner[step]
+    if value == "DROP":
+        del inner[last]
+    else:
+        inner[last] = value
+    (bundle / "bundle.json").write_text(json.dumps(changed))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("sha256", ["a"]),
+        ("sha256", {"vit.onnx": 1}),
+        ("windows", [1]),
+        ("windows.PC", None),
+        ("name", None),
+        ("name", ""),
+        ("version", 1),
+        ("intended_use", None),
+        ("trained_on", None),
+        ("detector", None),
+        ("detector.file", ["detector.onnx"]),
+        ("detector.size", 128.7),
+        ("detector.size", True),
+        ("detector.threshold", float("nan")),
+        ("detector.iou_nms", "0.5"),
+        ("detector.link", ["iou"]),
+        ("detector.link", {"iou": "high"}),
+        ("classifiers", ["vit"]),
+        ("classifiers.vit.file", {}),
+        ("classifiers.vit.size", 64.5),
+        ("classifiers.vit.temperatures", "DROP"),
+        ("classifiers.vit.temperatures.stage1", float("inf")),
+        ("classifiers.vit.temperatures.stage1", "DROP"),
+        ("classifiers.vit.temperatures.stage_1", 1.0),
+        ("gate", {}),
+        ("gate", None),
+        ("gate.phases", {}),
+        ("gate.phases.PC", None),
+        ("gate.phases.XX", {}),
+        ("gate.phases.PC.mean", [0.0]),
+        ("gate.phases.PC.mean", "DROP"),
+        ("gate.phases.PC.precision", [[1.0, 0.0], [1.0]]),
+        ("gate.phases.PC.look_threshold", float("inf")),
+        ("gate.phases.PC.usual", 0),
+        ("gate.lesion", {"usual": 1.0, "look_threshold": 2.0, "do_not_trust_threshold": 3.0}),
+        ("gate.feature_names", ["noise"]),
+    ],
+)
+def test_an_edited_document_is_refused_when_it_is_read(bundle, path, value):
+    edited(bundle, path, value)
+    with pytest.raises(InputError, match=r"[Tt]he bundle"):
+        read_bundle(bundle)
+
+
+def save_arrays(bundle: Path, change) -> None:
+    with np.load(bundle / "heads.npz") as archive:
+        arrays = change({name: archive[name] for name in archive.files})
+    np.savez(bundle / "heads.npz", **arrays)
+    rewrite_hashes(bundle, document(bundle))
+
+
+@pytest.mark.parametrize("kind", ["npy", "cut zip", "broken member", "empty"])
+def test_heads_that_are_no_archive_are_refused(bundle, kind):
+    raw = bytearray((bundle / "heads.npz").read_bytes())
+    if kind == "npy":
+        stream = io.BytesIO()
+        np.save(stream, np.zeros(3))
+        raw = stream.getvalue()
+    elif kind == "cut zip":
+        raw = raw[: len(raw) // 2]
+    elif kind == "broken member":
+        raw[150] ^= 255
+    else:
+        raw = b""
+    (bundle / "heads.npz").write_bytes(bytes(raw))
+    rewrite_hashes(bundle, document(bundle))
+    with pytest.raises(InputError, match="plain numpy archive"):
+        read_bundle(bundle)
+
+
+def test_heads_that_are_not_finite_are_refused(bundle):
+    save_arrays(bundle, lambda arrays: {**arrays, "vit.bias": arrays["vit.bias"] * np.nan})
+    with pytest.raises(InputError, match=r"heads\.npz"):
+        read_bundle(bundle)
+
+
+@pytest.mark.parametrize(("name", "factor"), [("vit.weight", -1), ("resnet18.weight", 1.2), ("densenet121.bias", -1)])
+def test_heads_that_are_not_those_of_the_networks_are_refused(bundle, name, factor):
+    """Activation maps are made with them: turned round, they would show what speaks against."""
+    save_arrays(bundle, lambda arrays: {**arrays, name: arrays[name] * factor})
+    with pytest.raises(InputError, match=rf"does not hold the head of {name.split('.')[0]}"):
+        load_networks(bundle)
+
+
+@pytest.fixture
+def pinned(bundle, tmp_path, monkeypatch) -> Path:
+    """The small bundle as one that comes with the software."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "shipped.json").write_text("{}")
+    monkeypatch.setattr(bundle_module, "__file__", str(tmp_path / "package" / "bundle.py"))
+    monkeypatch.setattr(bundle_module.resources, "files", lambda package: tmp_path / "package")
+    assert not is_shipped(read_bundle(bundle).info)
+    pin(bundle)
+    return bundle
+
+
+def test_a_pinned_bundle_is_known(pinned):
+    assert is_shipped(read_bundle(pinned).info)
+
+
+@pytest.mark.parametrize(("path", "value"), [("gate.phases.PC.look_threshold", 1e9), ("classifiers.vit.temperatures.stage1", 0.01)])
+def test_a_pinned_bundle_whose_document_was_altered_is_refused(pinned, path, value):
+    edited(pinned, path, value)
+    with pytest.raises(InputError, match=r"test-bundle 0\.0\.1, which comes with this software, but its bundle\.json was altered"):
+        read_bundle(pinned)
+
+
+def test_an_altered_bundle_of_another_name_is_one_of_ones_own(pinned):
+    edited(pinned, "name", "mine")
+    assert not is_shipped(read_bundle(pinned).info)
+
+
+def test_a_name_that_is_too_long_for_the_system_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read|not a folder"):
+        read_bundle(tmp_path / ("x" * 300))
+
+
+MODELS = Path(__file__).resolve().parent.parent / "Resources" / "Models"
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in MODELS.glob("*/bundle.json")), ids=lambda path: path.name)
+def test_every_bundle_in_resources_is_pinned(folder):
+    advice = "python -c 'from PediatricLiverDxLib.bundle import pin; pin(\"Resources/Models/NAME\")'"
+    assert is_shipped(read_bundle(folder).info), f"not pinned, or changed since; run: {advice}"

@@ -11,27 +11,30 @@ No pickle anywhere: numpy files are read with allow_pickle=False.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .bundle_contents import ADVICE, BUNDLE_FILE, HEADS_FILE, checked_arrays, checked_document
 from .detection import Detector, LinkParameters
-from .vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, InputError, K
+from .vocabulary import HEADS, PHASES, InputError
 
 if TYPE_CHECKING:
     import onnxruntime
 
-BUNDLE_FILE = "bundle.json"
-HEADS_FILE = "heads.npz"
 MODEL_CARD = "MODEL_CARD.md"
 
-_ADVICE = "install the bundle again"
+#: Beside this file: "name version" -> SHA-256 of bundle.json, for every bundle that comes with the software (pin writes it).
+SHIPPED_FILE = "shipped.json"
+
+#: How far logits may be from those of the feature map and the head, as a part of the sum of their terms' magnitudes.
+_HEAD_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ class Bundle:
 
     def temperatures(self, backbone: str) -> np.ndarray:
         """Return the calibration temperatures of a backbone, (3,) in the order of HEADS."""
-        values = self.document["classifiers"][backbone].get("temperatures", {})
-        return np.array([float(values.get(head, 1.0)) for head in HEADS])
+        values = self.document["classifiers"][backbone]["temperatures"]
+        return np.array([float(values[head]) for head in HEADS])
 
 
 @dataclass(frozen=True)
@@ -97,24 +100,28 @@ def shipped_bundle() -> Path:
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle and check that its files are exactly those that bundle.json lists, each with the listed hash.
 
-    Raises InputError, naming the file, for anything missing, extra, changed, or not understood.
+    Raises InputError, naming the file, for anything missing, extra, changed, or not understood, and for a bundle that has the name and
+    version of one that comes with the software and is not it.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"The bundle {folder.name} is not a folder; expected a folder with {BUNDLE_FILE}.")
+    try:
+        if not folder.is_dir():
+            raise InputError(f"The bundle {folder.name} is not a folder; expected a folder with {BUNDLE_FILE}.")
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {BUNDLE_FILE}
+    except OSError as error:
+        raise InputError(f"The bundle {folder.name} cannot be read ({error.strerror}); give another folder.") from None
     raw = _read(folder / BUNDLE_FILE)
-    document = _checked_document(raw)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {BUNDLE_FILE}
+    document = checked_document(raw)
     listed = set(document["sha256"])
     if missing := sorted(listed - present):
-        raise InputError(f"The bundle lacks {', '.join(missing)}; {_ADVICE}.")
+        raise InputError(f"The bundle lacks {', '.join(missing)}; {ADVICE}.")
     if extra := sorted(present - listed):
-        raise InputError(f"The bundle folder holds {', '.join(extra)}, which bundle.json does not list; remove it or {_ADVICE}.")
+        raise InputError(f"The bundle folder holds {', '.join(extra)}, which bundle.json does not list; remove it or {ADVICE}.")
     files = {}
     for name in sorted(listed):
         files[name] = _read(folder / name)
         if hashlib.sha256(files[name]).hexdigest() != document["sha256"][name]:
-            raise InputError(f"The bundle's {name} is not the file that bundle.json lists (its SHA-256 differs); {_ADVICE}.")
+            raise InputError(f"The bundle's {name} is not the file that bundle.json lists (its SHA-256 differs); {ADVICE}.")
     info = BundleInfo(
         name=document["name"],
         version=document["version"],
@@ -122,7 +129,29 @@ def read_bundle(folder: Path) -> Bundle:
         intended_use=document["intended_use"],
         trained_on=document["trained_on"] if isinstance(document["trained_on"], str) else json.dumps(document["trained_on"]),
     )
-    return Bundle(info, document, files, _arrays(files[HEADS_FILE]))
+    if _pinned().get(f"{info.name} {info.version}", info.sha256) != info.sha256:
+        raise InputError(
+            f"The bundle calls itself {info.name} {info.version}, which comes with this software, but its {BUNDLE_FILE} was altered; "
+            f"{ADVICE}, or give a bundle of your own another name or version."
+        )
+    return Bundle(info, document, files, checked_arrays(files[HEADS_FILE], document))
+
+
+def is_shipped(info: BundleInfo) -> bool:
+    """Say whether a bundle is one that comes with the software, unaltered."""
+    return _pinned().get(f"{info.name} {info.version}") == info.sha256
+
+
+def pin(folder: Path) -> None:
+    """Make a bundle one that comes with the software: its bundle.json, and so all of it, is known from now on. For maintainers."""
+    raw = _read(Path(folder) / BUNDLE_FILE)
+    document = checked_document(raw)
+    pinned = {**_pinned(), f"{document['name']} {document['version']}": hashlib.sha256(raw).hexdigest()}
+    Path(__file__).with_name(SHIPPED_FILE).write_text(json.dumps(pinned, indent=1) + "\n", encoding="utf-8")
+
+
+def _pinned() -> dict[str, str]:
+    return json.loads(resources.files(__package__).joinpath(SHIPPED_FILE).read_text(encoding="utf-8"))
 
 
 def load_networks(folder: Path, threads: int | None = None) -> Networks:
@@ -134,7 +163,7 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
     bundle = read_bundle(folder)
     threads = threads or available_cores()
     detector = bundle.document["detector"]
-    size = int(detector["size"])
+    size = detector["size"]
     found = Detector(
         session=_session(bundle, detector["file"], "images", size, {"predictions": (5, None)}, threads),
         threshold=float(detector["threshold"]),
@@ -144,12 +173,11 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
     )
     sessions, weights = {}, {}
     for backbone, classifier in bundle.document["classifiers"].items():
-        weight, bias = (bundle.arrays.get(f"{backbone}.{name}") for name in ("weight", "bias"))
-        if weight is None or bias is None or weight.ndim != 2 or weight.shape[0] != len(HEADS) or bias.shape != (len(HEADS),):
-            raise InputError(f"The bundle's {HEADS_FILE} has no head of shape ({len(HEADS)}, channels) for {backbone}; {_ADVICE}.")
+        weight, bias = (bundle.arrays[f"{backbone}.{name}"].astype(np.float32) for name in ("weight", "bias"))
         outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
-        sessions[backbone] = _session(bundle, classifier["file"], "composites", int(classifier["size"]), outputs, threads)
-        weights[backbone] = weight.astype(np.float32)
+        sessions[backbone] = _session(bundle, classifier["file"], "composites", classifier["size"], outputs, threads)
+        _check_head(sessions[backbone], classifier, weight, bias)
+        weights[backbone] = weight
     # the sessions have what they need of the files
     return Networks(replace(bundle, files={}), found, sessions, weights, {backbone: bundle.temperatures(backbone) for backbone in sessions})
 
@@ -164,43 +192,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"The bundle's {path.name} cannot be read ({error.strerror}); {_ADVICE}.") from None
-
-
-def _checked_document(raw: bytes) -> dict[str, Any]:
-    """Return bundle.json after checking that every key this software reads is there, and that the bundle fits this software."""
-    try:
-        document = json.loads(raw)
-        detector, classifiers, hashes = document["detector"], document["classifiers"], document["sha256"]
-        for key in ("name", "version", "intended_use", "trained_on", "gate"):
-            document[key]
-        names = {detector["file"], *(classifier["file"] for classifier in classifiers.values()), HEADS_FILE}
-        numbers = [detector["size"], detector["threshold"], detector["iou_nms"], *(c["size"] for c in classifiers.values())]
-        temperatures = [t for c in classifiers.values() for t in c.get("temperatures", {}).values()]
-        listed_all = names <= set(hashes)
-        valid = all(isinstance(v, int | float) and v > 0 for v in (*numbers, *temperatures))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else "is not what a bundle has"
-        raise InputError(f"The bundle's {BUNDLE_FILE} {what}; {_ADVICE}.") from None
-    if not listed_all or any(Path(name).is_absolute() or ".." in Path(name).parts for name in hashes):
-        raise InputError(f"The bundle's {BUNDLE_FILE} does not list a hash for each of its own files and no other; {_ADVICE}.")
-    if not valid:
-        raise InputError(f"The bundle's {BUNDLE_FILE} holds a size, threshold or temperature that is not above 0; {_ADVICE}.")
-    if not classifiers or set(classifiers) - set(BACKBONES) or len({c["size"] for c in classifiers.values()}) != 1:
-        raise InputError(f"Expected the bundle's classifiers among {', '.join(BACKBONES)}, of one size; {_ADVICE}.")
-    if tuple(document.get("phases", PHASES)) != PHASES or document.get("k", K) != K:
-        raise InputError(f"The bundle wants other phases or slices than {', '.join(PHASES)} x {K}; use the software it was made for.")
-    if any(tuple(window) != WINDOWS.get(phase) for phase, window in document.get("windows", {}).items()):
-        raise InputError("The bundle was trained with other windows than this software uses; use the software it was made for.")
-    return document
-
-
-def _arrays(raw: bytes) -> dict[str, np.ndarray]:
-    try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, KeyError, EOFError):
-        raise InputError(f"The bundle's {HEADS_FILE} is not a plain numpy archive; {_ADVICE}.") from None
+        raise InputError(f"The bundle's {path.name} cannot be read ({error.strerror}); {ADVICE}.") from None
 
 
 def _session(
@@ -221,18 +213,29 @@ def _session(
     try:
         session = onnxruntime.InferenceSession(bundle.files[name], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime has many kinds of error and no common base
-        raise InputError(f"The bundle's {name} is not a network that ONNX Runtime can load ({type(error).__name__}); {_ADVICE}.") from None
+        raise InputError(f"The bundle's {name} is not a network that ONNX Runtime can load ({type(error).__name__}); {ADVICE}.") from None
     inputs = {i.name: i.shape[1:] for i in session.get_inputs()}
     if inputs != {input_name: [len(PHASES), size, size]}:
         expected = f"one input {input_name} (n, {len(PHASES)}, {size}, {size})"
-        raise InputError(f"Expected {expected} of the bundle's {name}, got {inputs}; {_ADVICE}.")
+        raise InputError(f"Expected {expected} of the bundle's {name}, got {inputs}; {ADVICE}.")
     found = {o.name: o.shape[1:] for o in session.get_outputs()}
     if set(found) != set(outputs) or not all(_fits(found[key], shape) for key, shape in outputs.items()):
         expected = {key: tuple("any" if n is None else n for n in shape) for key, shape in outputs.items()}
-        raise InputError(f"Expected the outputs {expected} after the batch axis of the bundle's {name}, got {found}; {_ADVICE}.")
+        raise InputError(f"Expected the outputs {expected} after the batch axis of the bundle's {name}, got {found}; {ADVICE}.")
     return session
 
 
 def _fits(found: Sequence[int | str | None], expected: Sequence[int | None]) -> bool:
     """Say whether an output's shape is the expected one; a symbolic length counts as any."""
     return len(found) == len(expected) and all(e is None or not isinstance(f, int) or f == e for f, e in zip(found, expected, strict=True))
+
+
+def _check_head(session: onnxruntime.InferenceSession, classifier: Mapping[str, Any], weight: np.ndarray, bias: np.ndarray) -> None:
+    """Refuse head weights that are not those of the network, by what it says to noise: activation maps are made with them."""
+    size = classifier["size"]
+    noise = np.random.default_rng(0).random((1, len(PHASES), size, size), np.float32)
+    feature_map, logits = session.run(["feature_map", "logits"], {"composites": noise})
+    pooled = feature_map.mean((2, 3))[0]
+    magnitude = np.abs(weight) @ np.abs(pooled) + np.abs(bias)
+    if not np.all(np.abs(weight @ pooled + bias - logits[0]) <= _HEAD_TOLERANCE * magnitude + 1e-4):
+        raise InputError(f"The bundle's {HEADS_FILE} does not hold the head of {classifier['file']}; {ADVICE}.")

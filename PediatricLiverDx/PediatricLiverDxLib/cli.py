@@ -94,12 +94,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verify(options: argparse.Namespace, started: float) -> int:
-    from .bundle import load_networks
+    from .bundle import is_shipped, load_networks
 
     networks = load_networks(options.folder)
     info = networks.bundle.info
     n_files, n_networks = len(networks.bundle.document["sha256"]), 1 + len(networks.classifiers)
     _say(f"{info.name} {info.version}: {n_files} files and {n_networks} networks are as bundle.json says.")
+    own = "It does not come with this software: only whoever made it can say whether it is as it was made."
+    _say("It is the bundle that comes with this software, unaltered." if is_shipped(info) else own)
     return 0
 
 

@@ -71,7 +71,7 @@ def judge(
         *_exam_findings(bundle, exam),
         *_phase_findings(aligned),
         *((LOOK, str(warning)) for warning in (*exam.warnings, *aligned.warnings) if getattr(warning, "grave", False)),
-        *((LOOK, f"{name}: its box reaches beyond the edge of the volume, so a part of the lesion may be missing.") for name in sorted(cut)),
+        *((LOOK, f"{name}: its box reaches beyond the edge of the volume, a part of the lesion may be missing.") for name in sorted(cut)),
     ]
     for lesion, embedding in zip(lesions, embeddings, strict=True):
         findings += _lesion_findings(bundle, lesion, embedding)
