@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from .displacement import coarse_volume, displacement_between, folds, on_grid_of, solidity
 from .exam import Exam, Grid
 from .hounsfield import AIR
+from .notices import grave
 from .vocabulary import PHASES, InputError
 
 REFERENCE_ORDER = ("PVP", "AP", "DP", "PC")
@@ -143,7 +144,7 @@ def _fit(
             f"give another {phase} or leave it out."
         )
     if overlap < MIN_OVERLAP:
-        notes.append(f"{phase} covers only {overlap:.0%} of the body that {reference} shows.")
+        notes.append(grave(f"{phase} covers only {overlap:.0%} of the body that {reference} shows."))
     here, unmoved = solidity(fixed_hu), solidity(before_hu)
     before = local_correlation(here, unmoved, shared)
     if not enabled:
