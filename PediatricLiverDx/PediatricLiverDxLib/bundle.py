@@ -72,13 +72,17 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Networks:
-    """Hold a bundle's networks, ready to run: the detector, and a session, head weights (3, c) and temperatures (3,) by backbone."""
+    """Hold a bundle's networks, ready to run: the detector, and a session, head weights (3, c) and temperatures (3,) by backbone.
+
+    threads: how many batches run at a time.
+    """
 
     bundle: Bundle
     detector: Detector
     classifiers: Mapping[str, onnxruntime.InferenceSession]
     weights: Mapping[str, np.ndarray]
     temperatures: Mapping[str, np.ndarray]
+    threads: int = 1
 
     @property
     def composite_size(self) -> int:
@@ -157,29 +161,31 @@ def _pinned() -> dict[str, str]:
 def load_networks(folder: Path, threads: int | None = None) -> Networks:
     """Read a bundle and open its networks; inputs, outputs and their shapes are checked before anything runs.
 
-    threads: of each network; as many as this process may use when None. Raises InputError as read_bundle does, and for a network whose
-    shapes are not those of the bundle's layout.
+    threads: how many batches run at a time; as many as this process may use cores when None. Raises InputError as read_bundle does, and
+    for a network whose shapes are not those of the bundle's layout.
     """
     bundle = read_bundle(folder)
     threads = threads or available_cores()
     detector = bundle.document["detector"]
     size = detector["size"]
     found = Detector(
-        session=_session(bundle, detector["file"], "images", size, {"predictions": (5, None)}, threads),
+        session=_session(bundle, detector["file"], "images", size, {"predictions": (5, None)}),
         threshold=float(detector["threshold"]),
         iou_nms=float(detector["iou_nms"]),
         link=bundle.link,
         size=size,
+        threads=threads,
     )
     sessions, weights = {}, {}
     for backbone, classifier in bundle.document["classifiers"].items():
         weight, bias = (bundle.arrays[f"{backbone}.{name}"].astype(np.float32) for name in ("weight", "bias"))
         outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
-        sessions[backbone] = _session(bundle, classifier["file"], "composites", classifier["size"], outputs, threads)
+        sessions[backbone] = _session(bundle, classifier["file"], "composites", classifier["size"], outputs)
         _check_head(sessions[backbone], classifier, weight, bias)
         weights[backbone] = weight
     # the sessions have what they need of the files
-    return Networks(replace(bundle, files={}), found, sessions, weights, {backbone: bundle.temperatures(backbone) for backbone in sessions})
+    temperatures = {backbone: bundle.temperatures(backbone) for backbone in sessions}
+    return Networks(replace(bundle, files={}), found, sessions, weights, temperatures, threads)
 
 
 def available_cores() -> int:
@@ -196,16 +202,15 @@ def _read(path: Path) -> bytes:
 
 
 def _session(
-    bundle: Bundle, name: str, input_name: str, size: int, outputs: Mapping[str, Sequence[int | None]], threads: int
+    bundle: Bundle, name: str, input_name: str, size: int, outputs: Mapping[str, Sequence[int | None]]
 ) -> onnxruntime.InferenceSession:
     """Open a network. outputs: name -> shape after the batch axis, None where any length will do."""
     import onnxruntime  # a tenth of the whole start: only when networks are opened
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # several runs at a time use the cores better than several threads in one run (concurrency.in_order)
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    # threads that wait by spinning take the cores from the other networks, from the alignment, and from Slicer
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # an arena keeps every network's largest need for good; without one a run costs the same time and a third of the memory
     options.enable_cpu_mem_arena = options.enable_mem_pattern = False
     # weights are stored as int8 and unpacked once, while the network is loaded

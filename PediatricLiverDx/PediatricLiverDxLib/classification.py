@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .concurrency import in_order
 from .vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT, PHASES
 
 if TYPE_CHECKING:
@@ -59,18 +60,24 @@ def classify(
     """
     batch = coalition_composites(composites, present)
     n_slices, backbones = len(composites), tuple(networks.classifiers)
-    starts = range(0, len(batch), BATCH)
+    runs = [(backbone, start) for backbone in backbones for start in range(0, len(batch), BATCH)]
+
+    def run(which: tuple[str, int]) -> list[np.ndarray]:
+        backbone, start = which
+        return networks.classifiers[backbone].run(["feature_map", "logits"], {"composites": batch[start : start + BATCH]})
+
+    parts: dict[str, list[np.ndarray]] = {backbone: [] for backbone in backbones}
+    last: dict[str, np.ndarray] = {}
+    for done, ((backbone, _), (feature_map, part)) in enumerate(zip(runs, in_order(run, runs, networks.threads), strict=True), 1):
+        parts[backbone].append(part)
+        # the last run holds the full coalition: only then is the feature map of use
+        last[backbone] = feature_map
+        if progress:
+            progress(done / len(runs))
     logits, feature_maps = [], {}
-    for done, backbone in enumerate(backbones):
-        parts = []
-        for n, start in enumerate(starts):
-            # the last run holds the full coalition: only then is the feature map of use
-            feature_map, part = networks.classifiers[backbone].run(["feature_map", "logits"], {"composites": batch[start : start + BATCH]})
-            parts.append(part)
-            if progress:
-                progress((done + (n + 1) / len(starts)) / len(backbones))
-        feature_maps[backbone] = _last(feature_map, networks, backbone, batch, n_slices)
-        per_slice = np.concatenate(parts).astype(float).reshape(-1, n_slices, len(HEADS))
+    for backbone in backbones:
+        feature_maps[backbone] = _last(last[backbone], networks, backbone, batch, n_slices)
+        per_slice = np.concatenate(parts[backbone]).astype(float).reshape(-1, n_slices, len(HEADS))
         logits.append(per_slice.mean(1) / networks.temperatures[backbone])
     phases = tuple(phase for phase, there in zip(PHASES, present, strict=True) if there)
     return CoalitionOutputs(backbones, phases, np.stack(logits), feature_maps)

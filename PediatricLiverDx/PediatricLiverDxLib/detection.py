@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .composites import DETECTOR_SIZE, detector_images, detector_transform
+from .concurrency import in_order
 from .rois import IndexBox, Roi, sorted_by_size
 from .vocabulary import InputError
 
@@ -183,6 +184,7 @@ class Detector:
     """Find lesions in an aligned exam.
 
     session: ONNX Runtime session of detector.onnx. threshold: lowest score of a slice's box. iou_nms: for non-maximum suppression.
+    threads: batches of slices at a time.
     """
 
     session: onnxruntime.InferenceSession
@@ -190,15 +192,19 @@ class Detector:
     iou_nms: float
     link: LinkParameters
     size: int = DETECTOR_SIZE
+    threads: int = 1
 
     def slice_boxes(self, aligned: AlignedExam, progress: Callable[[float], None] | None = None) -> list[np.ndarray]:
         """Return for every slice an (m, 5) array of x0, y0, x1, y1 in voxel edges of the aligned grid, cut at its borders, and score."""
         transform = detector_transform(aligned, self.size)
         width, height, n_slices = aligned.grid.size_xyz
         found: list[np.ndarray] = []
-        for z in range(0, n_slices, BATCH):
+
+        def predict(z: int) -> np.ndarray:
             images = detector_images(aligned, transform, range(z, min(z + BATCH, n_slices)))
-            (predictions,) = self.session.run(["predictions"], {"images": images})
+            return self.session.run(["predictions"], {"images": images})[0]
+
+        for predictions in in_order(predict, range(0, n_slices, BATCH), self.threads):
             for boxes in boxes_of(predictions, self.threshold, self.iou_nms):
                 boxes[:, :4] = transform.to_index(boxes[:, :4])
                 boxes[:, :4:2], boxes[:, 1:4:2] = boxes[:, :4:2].clip(0, width), boxes[:, 1:4:2].clip(0, height)
