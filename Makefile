@@ -16,7 +16,7 @@ PYTEST_ARGUMENTS ?=
 .PHONY: demo test lint bench lock clean runtime training tools
 
 demo: runtime
-	$(RUNTIME)/pediatric-liver-dx diagnose Resources/SampleCase -o build/demo
+	@$(RUNTIME)/pediatric-liver-dx diagnose Resources/SampleCase -o build/demo
 
 test: lint training
 	OMP_NUM_THREADS=1 $(TRAINING)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGUMENTS)
@@ -25,7 +25,7 @@ lint: tools
 	$(TOOLS)/ruff check .
 
 bench: runtime training
-	$(TRAINING)/python Testing/bench
+	@$(TRAINING)/python Testing/bench
 
 runtime training tools:
 	@$(PYTHON) tools/environment.py $@
