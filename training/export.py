@@ -31,7 +31,7 @@ from .onnx_export import export_classifier, export_detector, open_session
 from .plain_json import write_json
 from .seen_exams import describe_seen
 from .truth import draw_uniform, read_lesions
-from .tuning import ExamBoxes, choose_link, fit_temperatures
+from .tuning import ExamBoxes, choose_link, fit_ensemble
 
 #: Lowest score of a box that is looked at when thresholds are chosen.
 LOWEST_SCORE = 0.05
@@ -56,6 +56,7 @@ def export_bundle(
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
     if not trained or not (run / "detector" / "weights.safetensors").is_file():
         raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
+    temperatures = fit_ensemble({name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained})
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -66,8 +67,7 @@ def export_bundle(
         arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
         arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
         differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
-        temperatures = fit_temperatures(LesionLogits.load(run / "classifiers" / backbone / "validation.npz"))
-        classifiers[backbone] = {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures}
+        classifiers[backbone] = {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone]}
     detector = build_detector(configuration.detector.architecture, run / "detector" / "weights.safetensors")
     export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)
     differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])
@@ -177,13 +177,27 @@ def _gate_features(records: Sequence[ExamRecord], most: int, seed: int, workers:
 
 
 def _lesion_embeddings(folder: Path, trained: Sequence[str], exams: Sequence[CachedExam]) -> np.ndarray:
-    """Return (lesion, channel), gate.lesion_embedding of every cached lesion."""
+    """Return (lesion, channel), gate.lesion_embedding of cached lesions in the order of `gate_rows`."""
     session = open_session(folder / f"{EMBEDDING_BACKBONE if EMBEDDING_BACKBONE in trained else trained[0]}.onnx")
     rows = [
         session.run(["feature_map"], {"composites": composites.astype(np.float32) / 255})[0].mean((0, 2, 3))
         for exam in exams for composites in exam.composites
     ]
-    return np.array(rows)
+    owners = np.repeat(np.arange(len(exams)), [len(exam.composites) for exam in exams])
+    return np.array(rows)[gate_rows(owners)]
+
+
+def gate_rows(owners: np.ndarray, folds: int = 5) -> np.ndarray:
+    """Return the order in which lesions go to gate.fit_gate, whose fold of a row is its place modulo `folds`, so that no exam is in two.
+
+    owners: (lesion,) exam of each. Exams with many lesions are dealt first, each to the shortest fold; what makes a fold longer than the
+    shortest is left out, a few lesions of many.
+    """
+    dealt: list[list[int]] = [[] for _ in range(folds)]
+    exams, counts = np.unique(owners, return_counts=True)
+    for exam in exams[np.argsort(-counts, kind="stable")]:
+        min(dealt, key=len).extend(np.flatnonzero(owners == exam).tolist())
+    return np.array([fold[place] for place in range(min(map(len, dealt))) for fold in dealt], int)
 
 
 def _all(function, jobs: Sequence[tuple], workers: int, text: str) -> list:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from PediatricLiverDxLib.detection import LinkParameters, link
 from PediatricLiverDxLib.rois import IndexBox
-from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT
+from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT, InputError
 
 from .classifiers import LesionLogits
 from .lesion_matching import match
@@ -41,7 +41,11 @@ class LinkChoice:
 
 
 def fit_temperatures(found: LesionLogits) -> dict[str, float]:
-    """Return each head's temperature T that minimises the cross-entropy of sigmoid(logit / T) over its own lesions; 1 without any."""
+    """Return each head's temperature T that minimises the cross-entropy of sigmoid(logit / T) over its own exams; 1 without any.
+
+    An exam counts once, by its largest lesion: multifocal exams would weigh more otherwise.
+    """
+    found = found.largest()
     sides = {"stage1": CLASSES, "benign_subtype": BENIGN, "malignant_subtype": MALIGNANT}
     positives = {"stage1": MALIGNANT, "benign_subtype": ("OBHT",), "malignant_subtype": ("OMHT",)}
     names = np.array(CLASSES)[found.classes]
@@ -57,6 +61,23 @@ def fit_temperatures(found: LesionLogits) -> dict[str, float]:
         losses = [np.logaddexp(0, signed / temperature).mean() for temperature in candidates]
         result[head] = round(float(candidates[int(np.argmin(losses))]), 4)
     return result
+
+
+def fit_ensemble(found: Mapping[str, LesionLogits]) -> dict[str, dict[str, float]]:
+    """Return each backbone's temperatures such that both it and the ensemble, the mean of logit / temperature, are scaled on validation.
+
+    The mean of three calibrated backbones is not calibrated itself: what remains for it to be is one factor per head, which multiplies all
+    backbones' temperatures. Raises InputError when the backbones were not validated on the same lesions.
+    """
+    own = {name: fit_temperatures(one) for name, one in found.items()}
+    first = next(iter(found.values()))
+    for one in found.values():
+        if not np.array_equal(one.exam_ids, first.exam_ids) or not np.array_equal(one.ranks, first.ranks):
+            raise InputError("the classifiers were validated on different exams; train them on one cohort with one configuration")
+    scales = {name: np.array([own[name][head] for head in HEADS]) for name in own}
+    mean = np.mean([one.logits / scales[name] for name, one in found.items()], 0)
+    shared = fit_temperatures(replace(first, logits=mean))
+    return {name: {head: round(own[name][head] * shared[head], 4) for head in HEADS} for name in own}
 
 
 def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = 0.4) -> LinkChoice:

@@ -21,10 +21,12 @@ from training.cohort import read_exams_csv
 from training.configuration import Configuration
 from training.detector import train_detector
 from training.evaluate import networks_key
+from training.export import gate_rows
 from training.onnx_export import open_session
 from training.run_folder import learning_rate_factor
+from training.statistics import calibration_error
 from training.steps.cohort_arguments import cached_cohort
-from training.tuning import fit_temperatures
+from training.tuning import fit_ensemble, fit_temperatures
 
 TINY = {
     "name": "tiny",
@@ -229,6 +231,36 @@ def test_temperature_undoes_overconfidence():
     temperatures = fit_temperatures(found)
     assert temperatures["stage1"] == pytest.approx(3, rel=0.1)
     assert temperatures["benign_subtype"] == 1.0
+
+
+def test_the_ensemble_is_calibrated_and_each_exam_counts_once():
+    """Three networks with the same signal and errors of their own: their calibrated mean is too timid until it is scaled itself."""
+    rng = np.random.default_rng(0)
+    signal = rng.normal(0, 2, 6000)
+    malignant = rng.random(6000) < 1 / (1 + np.exp(-signal))
+    classes = np.where(malignant, 2, 0)
+    names = np.arange(6000).astype(str)
+    found = {}
+    for name in ("vit", "resnet18", "densenet121"):
+        logits = signal + rng.normal(0, 2.5, 6000)
+        # a second lesion in every exam, always wrong, must not count
+        wrong = np.where(malignant, -9.0, 9.0)
+        found[name] = LesionLogits(
+            np.repeat(names, 2), np.repeat(classes, 2), np.tile([0, 1], 6000), np.stack([np.stack([logits, wrong], 1).ravel()] * 3, 1)
+        )
+    temperatures = fit_ensemble(found)
+    alone = {name: fit_temperatures(one) for name, one in found.items()}
+    assert all(temperatures[name]["stage1"] < 0.9 * alone[name]["stage1"] for name in found)
+    mean = np.mean([one.largest().logits[:, 0] / temperatures[name]["stage1"] for name, one in found.items()], 0)
+    assert calibration_error(malignant, 1 / (1 + np.exp(-mean))) < 0.03
+
+
+def test_no_exam_is_in_two_folds_of_the_gate():
+    owners = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 4, 40))
+    rows = gate_rows(owners)
+    assert len(rows) == len(set(rows.tolist())) >= len(owners) - 4
+    folds = {exam: {place % 5 for place, row in enumerate(rows) if owners[row] == exam} for exam in range(40)}
+    assert all(len(found) <= 1 for found in folds.values())
 
 
 def test_learning_rate_rises_then_falls():
