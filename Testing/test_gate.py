@@ -50,16 +50,39 @@ def changed(images: dict[str, sitk.Image], change) -> dict[str, sitk.Image]:
     return out
 
 
-def test_features_are_finite_and_named():
+def test_features_are_named_and_only_what_is_not_there_is_missing():
+    """The drawn exams have no bone and no gas in the body."""
     vector = volume_features(drawn_images(1)["PVP"])
     assert vector.shape == (len(FEATURES),)
-    assert np.isfinite(vector).all()
+    missing = [name for name, value in zip(FEATURES, vector, strict=True) if not np.isfinite(value)]
+    assert missing == ["dense_hu", "dense_high_hu"]
 
 
 @pytest.mark.parametrize("value", [-1024, 0, 60])
-def test_features_of_an_empty_volume_are_finite(value):
-    image = sitk.GetImageFromArray(np.full((3, 20, 20), value, np.int16))
-    assert np.isfinite(volume_features(image)).all()
+def test_an_empty_volume_is_not_to_be_trusted(networks, sure, value):
+    drawn = exam_from_images(drawn_images(105, ("PVP",)))
+    image = changed({"PVP": drawn.phases["PVP"].image}, lambda hu: np.full_like(hu, value))["PVP"]
+    assert not np.isinf(volume_features(image)).any()
+    empty = replace(drawn, phases={"PVP": replace(drawn.phases["PVP"], image=image)})
+    gate = judge(networks.bundle, empty, align(drawn), [sure], [np.zeros(6)])
+    assert gate.verdict == DO_NOT_TRUST
+
+
+def test_what_could_not_be_measured_does_not_widen_the_gate():
+    rng = np.random.default_rng(3)
+    values = rng.normal(50, 1, (200, len(FEATURES)))
+    whole = fit_gate({"PVP": values})[0]["phases"]["PVP"]
+    values[:10, 3] = np.nan
+    holed = fit_gate({"PVP": values})[0]["phases"]["PVP"]
+    assert np.isfinite(holed["precision"]).all()
+    assert holed["sd"][3] <= whole["sd"][3] * 1.1 and holed["mean"][3] == pytest.approx(whole["mean"][3], abs=0.3)
+
+
+def test_an_exam_without_fat_is_placed_by_the_rest(networks, sure):
+    exam = exam_from_images(changed(drawn_images(105), lambda hu: np.where((hu > -170) & (hu < -30), 30, hu)))
+    assert np.isnan(exam_features(exam)["PVP"]).any()
+    gate = judge(networks.bundle, exam, align(exam, enabled=False), [sure], [np.zeros(6)])
+    assert gate.verdict == DO_NOT_TRUST and "unlike the exams" in gate.reasons[0]
 
 
 def test_features_tell_noise():

@@ -64,12 +64,15 @@ FEATURES = {
 
 
 def exam_features(exam: Exam) -> dict[str, np.ndarray]:
-    """Return for every phase of the exam the vector of FEATURES, float64, finite."""
+    """Return for every phase of the exam the vector of FEATURES, float64, as volume_features does."""
     return {phase: volume_features(volume.image) for phase, volume in exam.phases.items()}
 
 
 def volume_features(image: sitk.Image) -> np.ndarray:
-    """Return the vector of FEATURES of one volume in HU, float64 (len(FEATURES),), finite: lengths, spreads and ratios as logarithms."""
+    """Return the vector of FEATURES of one volume in HU, float64 (len(FEATURES),): lengths, spreads and ratios as logarithms.
+
+    NaN where the volume has nothing to measure it in (no fat, no bone).
+    """
     hu = sitk.GetArrayViewFromImage(image)
     spacing = image.GetSpacing()
     mask, stride = body_mask(hu, spacing)
@@ -78,7 +81,7 @@ def volume_features(image: sitk.Image) -> np.ndarray:
     values |= _tissue(np.concatenate([plane[inside] for plane, _, inside in blocks]))
     values |= _texture(blocks)
     vector = np.array([values[name] for name in FEATURES])
-    return np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(np.isfinite(vector), vector, np.nan)
 
 
 def _shape(mask: np.ndarray, stride: tuple[int, ...], shape: tuple[int, ...], spacing: tuple[float, ...]) -> dict[str, float]:

@@ -32,6 +32,8 @@ SHRINKAGE = 0.2
 LOOK_PERCENTILE, FAR_PERCENTILE, FAR = 98.0, 99.5, 1.25
 #: With fewer lesions their spread is not known well enough to call another one strange.
 FEWEST_LESIONS = 60
+#: With a greater part of its features missing an exam cannot be placed at all.
+MOST_MISSING = 0.4
 #: A probability of malignant between these is open.
 OPEN = (0.3, 0.7)
 #: Backbones that differ by more than this in the probability of malignant disagree.
@@ -91,6 +93,11 @@ def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
             found.append((DO_NOT_TRUST, f"The bundle was not trained with a {PHASE_NAMES[phase]} phase."))
             continue
         mean, precision = np.array(statistics["mean"]), np.array(statistics["precision"])
+        missing = np.isnan(vector)
+        if missing.mean() > MOST_MISSING:
+            found.append((DO_NOT_TRUST, f"The {PHASE_NAMES[phase]} phase shows next to nothing that could be compared with other exams."))
+            continue
+        vector = np.where(missing, mean, vector)
         distance = _distance(vector, mean, precision)
         verdict = _verdict(distance, statistics)
         if verdict != TRUST:
@@ -168,14 +175,15 @@ def fit_gate(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Take the gate's statistics from what a bundle was trained on.
 
-    features: phase -> (exam, feature) of exam_features. embeddings: (lesion, channel) of lesion_embedding on lesions that the networks were
-    not trained on; fewer than FEWEST_LESIONS are left aside. The thresholds come from distances in five-fold cross-validation.
+    features: phase -> (exam, feature) of exam_features, NaN as there. embeddings: (lesion, channel) of lesion_embedding on lesions that the
+    networks were not trained on; fewer than FEWEST_LESIONS are left aside. The thresholds come from distances in five-fold
+    cross-validation.
 
     Returns bundle.json's "gate" and the "gate.*" arrays of heads.npz.
     """
     document: dict[str, Any] = {"feature_names": list(FEATURES), "phases": {}}
     for phase, values in features.items():
-        values = np.asarray(values, float)
+        values = _filled(np.asarray(values, float))
         mean, precision, sd = _fit(values)
         document["phases"][phase] = {
             "exams": len(values),
@@ -192,6 +200,13 @@ def fit_gate(
         arrays = {"gate.centre": centre, "gate.components": components, "gate.mean": mean, "gate.precision": precision}
         document["lesion"] = {"lesions": len(embeddings), **_thresholds(embeddings, _reduced_by_the_first)}
     return document, {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def _filled(values: np.ndarray) -> np.ndarray:
+    """Return (exam, feature) with the mean of the others where a feature could not be measured: any value else would widen the gate."""
+    known = np.isfinite(values)
+    means = np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return np.where(known, values, means)
 
 
 def _principal(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
