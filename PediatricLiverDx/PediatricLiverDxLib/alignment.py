@@ -30,6 +30,9 @@ MIN_SIMILARITY = 0.75
 #: Below this share of the reference's body that a phase covers, a reader is warned.
 MIN_OVERLAP = 0.7
 
+#: Solidity of lung and air at most.
+_LUNG = 0.25
+
 #: Cubes of local correlation, in coarse voxels.
 _CUBE = 5
 
@@ -152,8 +155,8 @@ def _fit(
     field = displacement_between(fixed, moving)
     after_hu, seen_after = on_grid_of(fixed, moving, sitk.DisplacementFieldTransform(sitk.Image(field)))
     moved = solidity(after_hu)
-    # Both on the same voxels: what only one of the two can see must not decide.
-    both = shared & seen_after
+    # Both on the same voxels: what only one of the two can see must not decide. Lung where the other phase has liver counts.
+    both = seen & seen_after & (np.maximum(np.maximum(here, unmoved), moved) > _LUNG)
     better = np.abs(here - moved)[both].sum() < (1 - MIN_IMPROVEMENT) * np.abs(here - unmoved)[both].sum()
     if not better or folds(field):
         fits = before >= MIN_SIMILARITY

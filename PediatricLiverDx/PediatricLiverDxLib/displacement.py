@@ -10,11 +10,14 @@ diffusion-like regularisation that lets a liver slide past ribs within about two
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import SimpleITK as sitk
 
 #: Edge of the coarse voxels on which displacement is estimated. Finer was slower and not better on phantoms.
 COARSE_MM = 4.0
+MAX_COARSE_VOXELS = 300_000
 
 #: HU -> solidity, piecewise linear.
 _HU = (-900.0, -200.0, -100.0, -30.0)
@@ -30,8 +33,14 @@ _MAX_SHIFT_MM = 24.0
 _LEVELS = ((4, 30, 1.5), (2, 20, 2.5), (1, 8, 3.0))
 
 
-def coarse_volume(image: sitk.Image, edge_mm: float = COARSE_MM) -> sitk.Image:
-    """Return `image` averaged over blocks of whole voxels about `edge_mm` wide, float32."""
+def coarse_volume(image: sitk.Image, edge_mm: float | None = None) -> sitk.Image:
+    """Return `image` averaged over blocks of whole voxels about `edge_mm` wide, float32.
+
+    By default the blocks are COARSE_MM wide, more where the scan is so large that it would have more than MAX_COARSE_VOXELS.
+    """
+    if edge_mm is None:
+        volume_mm3 = math.prod(image.GetSpacing()) * math.prod(image.GetSize())
+        edge_mm = max(COARSE_MM, (volume_mm3 / MAX_COARSE_VOXELS) ** (1 / 3))
     factors = [min(max(1, round(edge_mm / spacing)), size) for spacing, size in zip(image.GetSpacing(), image.GetSize(), strict=True)]
     return sitk.Cast(sitk.BinShrink(image, factors), sitk.sitkFloat32)
 
