@@ -10,10 +10,12 @@ import SimpleITK as sitk
 from PediatricLiverDxLib.vocabulary import ENTITY_CLASS, PHASES
 
 from training.cohort import read_exams_csv
-from training.phantom.cli import entity_of, write_exam
+from training.phantom.canvas import Canvas
+from training.phantom.cli import entity_of
 from training.phantom.fields import smooth_field
 from training.phantom.generate import generate
 from training.phantom.kinetics import Perfusion, draw_contrast
+from training.phantom.mass import choose_centres
 from training.phantom.vessels import grow_tree
 from training.phantom.viscera import draw_liver_tissue
 
@@ -92,10 +94,9 @@ def test_truth_box_encloses_exactly_the_lesion_voxels(exams, entity):
     assert exam.truth["lesions"], "a lesion was asked for"
     for lesion in exam.truth["lesions"]:
         found = np.argwhere(labels == lesion["label"])
-        if len(found) == 0:  # hidden wholly below a later lesion
-            continue
-        x0, y0, z0, x1, y1, z1 = lesion["box_index"]
-        assert (found.min(0) >= (z0, y0, x0)).all() and (found.max(0) < (z1, y1, x1)).all()
+        assert lesion["box_index"] == [*found.min(0)[::-1], *(found.max(0)[::-1] + 1)]
+        assert lesion["cut"] == bool({0, len(labels) - 1} & set(found[:, 0]))
+    assert len(exam.truth["lesions"]) == labels.max()
 
 
 def test_no_lesion_was_asked_for_none_is_there(exams):
@@ -158,11 +159,20 @@ def test_the_command_writes_a_cohort_that_training_reads(tmp_path):
         reference = sitk.ReadImage(str(record.phases["PVP"]))
         assert sitk.ReadImage(str(record.lesions)).GetSize() == reference.GetSize()
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nrrd")}
+    # the second exam was interrupted before its truth was written: it is generated again, the first one is kept
+    (tmp_path / "00001" / "truth.json").unlink()
     assert main(["phantom", "-o", str(tmp_path), "--exams", "2", "--seed", "77", "--matrix", "64"]) == 0
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nrrd")}, "what is there is kept"
+    assert (tmp_path / "00001" / "truth.json").exists() and not list(tmp_path.rglob("*.part"))
+    for path, time in written.items():
+        assert (path.stat().st_mtime_ns == time) == (path.parent.name == "00000"), path.name
 
 
-def test_an_interrupted_exam_is_generated_again(tmp_path, exams):
-    write_exam(exams["HB"], tmp_path)
-    assert (tmp_path / "truth.json").exists()
-    assert not list(tmp_path.glob("*.part"))
+def test_a_lesion_without_room_keeps_the_others_where_they_belong():
+    """Three lesions of which the second is as large as the liver: the third has its own centre, and the second none."""
+    axis = np.arange(-60.0, 61.0, 2.0)
+    canvas = Canvas(axis.astype(np.float32), axis, axis)
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    liver = np.sqrt(z**2 + y**2 + x**2) - 50.0
+    centres = choose_centres(np.random.default_rng(0), canvas, liver, [(20.0,) * 3, (300.0,) * 3, (10.0,) * 3])
+    assert len(centres) == 3 and centres[1] is None
+    assert np.linalg.norm(np.subtract(centres[0], centres[2])) > 0.55 * 30

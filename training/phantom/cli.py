@@ -75,10 +75,10 @@ def _generate_one(task: tuple[Path, int, int, int]) -> None:
     folder = output / f"{number:05d}"
     if (folder / "truth.json").exists():
         return
-    # a lesion that ended outside the scanned range is no exam: draw another, still decided by seed and number alone
+    # an exam whose largest lesion found no room or ended outside the scanned range is drawn again, still by seed and number alone
     for attempt in range(20):
         exam = generate((seed * 1_000_000 + number) * 20 + attempt, entity_of(seed, number), matrix=matrix)
-        if exam.truth["lesions"]:
+        if exam.truth["largest_kept"]:
             write_exam(exam, folder)
             return
     raise RuntimeError(f"no exam with a lesion in 20 attempts for seed {seed}, exam {number}")

@@ -89,13 +89,15 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
     rooms = paint_body(rng, canvas, coordinates, frame, contrast)
     tissue = draw_liver_tissue(rng, contrast)
     liver_seed, organ_seed = rng.integers(2**32, size=2)
-    plans, centres = [], []
+    plans, centres, largest_plan = [], [], None
     if entity:
         largest = 0.70 * (min(build.trunk_width, 1.15 * build.trunk_depth) - 2.0 * frame.wall_mm)
-        plans = draw_plans(rng, entity, age, max(largest, 15.0))
+        drawn = draw_plans(rng, entity, age, max(largest, 15.0))
+        largest_plan = max(drawn, key=lambda plan: max(plan.diameters_mm))
         undisturbed = liver_shape(np.random.default_rng(liver_seed), canvas, coordinates, frame, rooms)
-        centres = choose_centres(rng, canvas, undisturbed, [plan.diameters_mm for plan in plans])
-        plans = plans[: len(centres)]
+        found = choose_centres(rng, canvas, undisturbed, [plan.diameters_mm for plan in drawn])
+        plans = [plan for plan, centre in zip(drawn, found, strict=True) if centre]
+        centres = [centre for centre in found if centre]
     viscera = push_aside(rng, canvas, coordinates, rooms.spine, [(c, p.diameters_mm) for c, p in zip(centres, plans, strict=True)])
     liver = liver_shape(np.random.default_rng(liver_seed), canvas, viscera, frame, rooms)
 
@@ -104,7 +106,6 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
     mimic_truth = _paint_mimics(rng, canvas, liver, contrast, tissue.hu, age)
     occupancies = _paint_lesions(rng, canvas, viscera, rooms, vessels, plans, centres, contrast, tissue.hu)
     paint_great_vessels(canvas, coordinates, vessels, contrast, rng.uniform(1.0, 1.5))
-    canvas.hu = np.maximum(canvas.hu, couch(protocol, canvas.y, canvas.x)[None, None])
 
     landmarks = Landmarks(
         dome_z=0.0,
@@ -136,6 +137,7 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
             "contrast": contrast.to_dict(),
             "protocol": protocol.to_dict(),
             "breathing": {phase: breathing[phase].to_dict() for phase in kept},
+            "largest_kept": any(plans[lesion["plan"]] is largest_plan for lesion in lesion_truth),
             "lesions": lesion_truth,
             "mimics": mimic_truth,
         },
@@ -212,7 +214,7 @@ def _paint_mimics(rng, canvas: Canvas, liver, contrast, liver_hu, age) -> list[d
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.4, 0.3, 0.2, 0.1]))):
         plan = mimics.draw_mimic(rng, age)
         centre = choose_centres(rng, canvas, liver, [(8.0, 8.0, 8.0)])
-        if not centre:
+        if centre[0] is None:
             break
         box = canvas.box(centre[0], plan.reach_mm)
         if box is None:
@@ -224,12 +226,13 @@ def _paint_mimics(rng, canvas: Canvas, liver, contrast, liver_hu, age) -> list[d
     return truth
 
 
-def _paint_lesions(rng, canvas, c, rooms, vessels, plans: list[LesionPlan], centres, contrast, liver_hu) -> list[tuple]:
-    """Paint the lesions, kept out of wall, spine and great vessels; returns (box, occupancy) of each."""
+def _paint_lesions(rng, canvas, c, rooms, vessels, plans: list[LesionPlan], centres, contrast, liver_hu) -> list[tuple | None]:
+    """Paint the lesions, kept out of wall, spine and great vessels; returns (box, occupancy) of each, None where it is out of range."""
     painted = []
     for plan, centre in zip(plans, centres, strict=True):
         box = canvas.box(centre, plan.reach_mm)
         if box is None:
+            painted.append(None)
             continue
         grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
         hu, occupancy = paint(plan, rng, *grid, centre, contrast, liver_hu)
@@ -244,9 +247,11 @@ def _paint_lesions(rng, canvas, c, rooms, vessels, plans: list[LesionPlan], cent
 
 def _scan(rng, canvas: Canvas, protocol: Protocol, fields: Mapping[str, Displacement]) -> dict[str, sitk.Image]:
     slices = slice_positions(protocol, canvas.z.astype(np.float64))
+    table = couch(protocol, canvas.y, canvas.x)[None]
     images = {}
     for number, phase in enumerate(PHASES):
-        world = warp(canvas.hu[number], canvas.z, canvas.y, canvas.x, fields[phase])
+        # the couch does not breathe
+        world = np.maximum(warp(canvas.hu[number], canvas.z, canvas.y, canvas.x, fields[phase]), table)
         hu = acquire(rng, world, canvas.z, protocol)
         first, last = 0, len(slices)
         if phase != REFERENCE and rng.random() < 0.2:  # phases often cover different ranges
@@ -256,23 +261,32 @@ def _scan(rng, canvas: Canvas, protocol: Protocol, fields: Mapping[str, Displace
 
 
 def _label(canvas, protocol, slices, occupancies, plans, centres) -> tuple[sitk.Image, list[dict]]:
-    """Return the label image and each lesion's truth: plan, centre, box in RAS mm and in voxels (x0, y0, z0, x1, y1, z1; edges)."""
-    labels = np.zeros((len(slices), len(canvas.y), len(canvas.x)), np.uint8)
-    truth = []
-    for (box, occupancy), plan, centre in zip(occupancies, plans, centres, strict=True):
+    """Return the label image and each lesion's truth: plan, centre, box in RAS mm and in voxels (x0, y0, z0, x1, y1, z1; edges).
+
+    A later lesion covers an earlier one; what is measured is what can be seen. "plan": the lesion's place among the plans. "cut": it
+    touches the first or the last slice, so that a part of it may lie outside the scanned range.
+    """
+    shown = np.zeros((len(slices), len(canvas.y), len(canvas.x)), np.uint8)
+    for place, painted in enumerate(occupancies):
+        if painted is None:
+            continue
+        box, occupancy = painted
         whole = np.zeros((len(canvas.z), *occupancy.shape[1:]), np.float32)
         whole[box[0]] = occupancy
-        mask = _at_slices(canvas.z, whole, slices) > 0.5
-        found = np.argwhere(mask)
+        shown[:, box[1], box[2]][_at_slices(canvas.z, whole, slices) > 0.5] = place + 1
+    labels, truth = np.zeros_like(shown), []
+    for place, (plan, centre) in enumerate(zip(plans, centres, strict=True)):
+        found = np.argwhere(shown == place + 1)
         if len(found) < 4:
             continue
         label = len(truth) + 1
-        labels[:, box[1], box[2]][mask] = label
+        labels[tuple(found.T)] = label
         low, high = found.min(0), found.max(0) + 1
-        low, high = low + (0, box[1].start, box[2].start), high + (0, box[1].start, box[2].start)
         truth.append({
             **plan.to_dict(),
             "label": label,
+            "plan": place,
+            "cut": bool(low[0] == 0 or high[0] == len(slices)),
             "centre_ras_mm": _ras(centre),
             "box_index": [int(v) for v in (*low[::-1], *high[::-1])],
             "size_mm": [

@@ -13,10 +13,10 @@ from .canvas import Canvas, Coordinates
 
 def choose_centres(
     rng: np.random.Generator, canvas: Canvas, liver: np.ndarray, diameters_mm: list[tuple[float, float, float]]
-) -> list[tuple[float, float, float]]:
+) -> list[tuple[float, float, float] | None]:
     """Choose a centre (z, y, x) in patient mm for every lesion; large ones deep in the liver, none on top of another while there is room.
 
-    liver: signed distance (mm). Lesions that find no room get no centre: the list may be shorter than `diameters_mm`.
+    liver: signed distance (mm). The list goes with `diameters_mm`; a lesion that finds no room has None.
     """
     step = (2, 4, 4)
     coarse = liver[::2, ::4, ::4]
@@ -24,21 +24,21 @@ def choose_centres(
     margin = max(1, len(coarse) // 12)
     inside = np.argwhere(coarse[margin:-margin] < -2.0) + (margin, 0, 0)
     if len(inside) == 0:
-        return []
+        return [None] * len(diameters_mm)
     depth = -coarse[tuple(inside.T)]
     places = np.stack([axis[inside[:, i] * step[i]] for i, axis in enumerate((canvas.z, canvas.y, canvas.x))], axis=1)
-    chosen: list[np.ndarray] = []
+    chosen: list[np.ndarray | None] = []
     for number, size in enumerate(diameters_mm):
         radius = 0.5 * float(np.mean(size))
         wanted = min(radius * rng.uniform(0.15, 0.8), 0.8 * float(depth.max()))
         free = depth >= wanted
         for other, taken in zip(chosen, diameters_mm, strict=False):
+            if other is None:
+                continue
             gap = 0.55 * (np.mean(size) + np.mean(taken)) * (0.75 if number > 2 else 1.0)
             free &= np.linalg.norm(places - other, axis=1) > gap
-        if not free.any():
-            continue
-        chosen.append(places[rng.choice(np.flatnonzero(free))])
-    return [tuple(float(v) for v in place) for place in chosen]
+        chosen.append(places[rng.choice(np.flatnonzero(free))] if free.any() else None)
+    return [None if place is None else tuple(float(v) for v in place) for place in chosen]
 
 
 def push_aside(
