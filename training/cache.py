@@ -2,17 +2,19 @@
 
 A folder an exam: `crops.npy` int16 HU (lesion, cached slice, phase, row, column), wide enough around each lesion for its box to be
 jittered; `composites.npy` uint8 (lesion, K, phase, row, column), exactly as in diagnosis on the true box; `slices.npy` uint8 (slice,
-phase, row, column), detector inputs; `exam.json`, where they lie, written last. A folder that has it is not made again.
+phase, row, column), detector inputs; `exam.json`, where they lie and a key of what they were cut from and how, written last. A folder is
+made again when its key is not that of the exam, the settings and the seed any more.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import re
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from tqdm import tqdm
 
 from .cohort import ExamRecord
 from .configuration import CacheSettings
+from .sources import source_key
 from .truth import Lesion, draw_uniform, load_exam
 
 #: Side of a cached crop in pixels, and how much wider than a composite it shows.
@@ -104,10 +107,13 @@ class CachedExam:
 def build_cache(
     records: Iterable[ExamRecord], folder: Path, settings: CacheSettings, *, seed: int = 0, workers: int = 1
 ) -> tuple[CachedExam, ...]:
-    """Make what is missing under `folder`, in `workers` processes, and return all exams in the order of `records`."""
+    """Make what is missing or out of date under `folder`, in `workers` processes, and return all exams in the order of `records`."""
     records = tuple(records)
     folder = Path(folder)
-    missing = [record for record in records if not (_folder_of(folder, record) / "exam.json").is_file()]
+    kept = [_kept_key(_folder_of(folder, record)) for record in records]
+    if "" in kept:
+        tqdm.write(f"note: {kept.count('')} cached exams do not say what they were cut from; they are taken as they are")
+    missing = [record for record, key in zip(records, kept, strict=True) if key != "" and key != _key(record, settings, seed)]
     jobs = [(record, _folder_of(folder, record), settings, seed) for record in missing]
     with tqdm(total=len(jobs), desc="cache", unit="exam", disable=not jobs) as bar:
         if workers <= 1:
@@ -134,11 +140,14 @@ def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: in
     transform = detector_transform(aligned)
     images = np.rint(detector_images(aligned, transform, chosen) * 255).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
+    # until it is written again, the folder counts as not made
+    (folder / "exam.json").unlink(missing_ok=True)
     size = (CACHED_SLICES, len(PHASES), CROP_SIZE, CROP_SIZE)
     np.save(folder / "crops.npy", np.stack(cut_out) if cut_out else np.zeros((0, *size), np.int16))
     np.save(folder / "composites.npy", np.rint(np.array(shown) * 255).astype(np.uint8))
     np.save(folder / "slices.npy", images)
     description = {
+        "key": _key(record, settings, seed),
         "exam_id": record.exam_id,
         "class_index": CLASSES.index(record.class_name),
         "present": [bool(value) for value in aligned.present],
@@ -169,6 +178,17 @@ def open_exam(folder: Path) -> CachedExam:
               for item in data["slices"]),
         tuple(tuple(group) for group in data["groups"]),
     )
+
+
+def _kept_key(folder: Path) -> str | None:
+    """Return the key of a folder, None where nothing whole is there, "" where it was made before there were keys."""
+    path = folder / "exam.json"
+    return json.loads(path.read_text()).get("key", "") if path.is_file() else None
+
+
+def _key(record: ExamRecord, settings: CacheSettings, seed: int) -> str:
+    """Return a hash of all that decides what is cut out of an exam."""
+    return hashlib.sha256(json.dumps([source_key(record), asdict(settings), seed]).encode()).hexdigest()[:16]
 
 
 def _folder_of(folder: Path, record: ExamRecord) -> Path:

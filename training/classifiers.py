@@ -30,7 +30,16 @@ from .backbones import Backbone, build_backbone
 from .cache import CachedExam
 from .composite_batches import ENTITIES, CompositeBatches
 from .configuration import ClassifierSettings, Configuration
-from .run_folder import AveragedWeights, append_history, autocast, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
+from .run_folder import (
+    AveragedWeights,
+    append_history,
+    autocast,
+    learning_rate_factor,
+    pick_device,
+    resumable_checkpoint,
+    save_checkpoint,
+    training_key,
+)
 from .statistics import auc
 
 
@@ -87,7 +96,8 @@ def train_classifier(
     }
     if not batches_of[COMPOSITE_SIZE].sources:
         raise InputError("no lesion is marked in any training exam; the classifiers have nothing to learn from")
-    first = _resume(folder / "checkpoint.pt", model, entity_layer, average, optimiser)
+    key = training_key(settings, configuration.seed, exams, name)
+    first = _resume(folder / "checkpoint.pt", key, model, entity_layer, average, optimiser)
     configuration.write(folder / "configuration.json")
     with SummaryWriter(str(folder / "tensorboard")) as board:
         for epoch in range(first, min(epochs, stop_after if stop_after is not None else epochs)):
@@ -103,7 +113,7 @@ def train_classifier(
                 board.add_scalar(key, value, epoch)
             append_history(folder / "history.jsonl", entry)
             save_checkpoint(
-                folder / "checkpoint.pt", epoch=epoch, model=model.state_dict(), entity_layer=entity_layer.state_dict(),
+                folder / "checkpoint.pt", key=key, epoch=epoch, model=model.state_dict(), entity_layer=entity_layer.state_dict(),
                 optimiser=optimiser.state_dict(),
                 average=average.model.state_dict(), updates=average.updates,
             )
@@ -214,8 +224,10 @@ def _optimiser(model: nn.Module, settings: ClassifierSettings, learning_rate: fl
     raise InputError(f"expected an optimiser among adamw, sgd, got {settings.optimiser}")
 
 
-def _resume(path: Path, model: nn.Module, entity_layer: nn.Linear, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
-    state = load_checkpoint(path)
+def _resume(
+    path: Path, key: str, model: nn.Module, entity_layer: nn.Linear, average: AveragedWeights, optimiser: torch.optim.Optimizer
+) -> int:
+    state = resumable_checkpoint(path, key)
     if state is None:
         return 0
     model.load_state_dict(state["model"])

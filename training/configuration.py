@@ -121,6 +121,24 @@ class Configuration:
         Path(path).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
 
 
+    def same_exams(self, other: Configuration) -> bool:
+        """Say whether a run of the other configuration splits and cuts out a cohort alike."""
+        return (self.seed, self.cohort, self.cache) == (other.seed, other.cohort, other.cache)
+
+
+def configuration_of_run(run: Path) -> Configuration:
+    """Return what a run's detector was trained with, after checking that all its networks were trained on the same split.
+
+    Raises InputError when they were not. A network that kept no configuration is taken as trained with the run's.
+    """
+    paths = [run / "detector" / "configuration.json", *sorted((run / "classifiers").glob("*/configuration.json"))]
+    kept = {path.parent.name: Configuration.read(path) for path in paths if path.is_file()}
+    found = kept.get("detector") or Configuration.read(run / "configuration.json")
+    if other := [name for name, one in kept.items() if not one.same_exams(found)]:
+        raise InputError(f"{', '.join(other)} and the detector of {run.name} were trained on different splits; train both in one run")
+    return found
+
+
 def _build(kind: type, data: Any, where: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(kind)}
     if not isinstance(data, Mapping) or set(data) - set(fields):

@@ -28,7 +28,16 @@ from .average_precision import average_precision
 from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches
-from .run_folder import AveragedWeights, append_history, autocast, learning_rate_factor, load_checkpoint, pick_device, save_checkpoint
+from .run_folder import (
+    AveragedWeights,
+    append_history,
+    autocast,
+    learning_rate_factor,
+    pick_device,
+    resumable_checkpoint,
+    save_checkpoint,
+    training_key,
+)
 
 #: Ultralytics' gains of the three parts of the loss.
 GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
@@ -71,8 +80,9 @@ def train_detector(
     batches = DetectorBatches(exams["train"], settings, seed=configuration.seed)
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
+    key = training_key(settings, configuration.seed, exams)
+    first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
     configuration.write(folder / "configuration.json")
-    first = _resume(folder / "checkpoint.pt", model, average, optimiser)
     last = min(settings.epochs, stop_after if stop_after is not None else settings.epochs)
     with SummaryWriter(str(folder / "tensorboard")) as board:
         for epoch in range(first, last):
@@ -84,7 +94,7 @@ def train_detector(
                 board.add_scalar(key, value, epoch)
             append_history(folder / "history.jsonl", entry)
             save_checkpoint(
-                folder / "checkpoint.pt", epoch=epoch, model=model.state_dict(), optimiser=optimiser.state_dict(),
+                folder / "checkpoint.pt", key=key, epoch=epoch, model=model.state_dict(), optimiser=optimiser.state_dict(),
                 average=average.model.state_dict(), updates=average.updates,
             )
             tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in entry.items()))
@@ -172,8 +182,8 @@ def _optimiser(model: nn.Module, settings: DetectorSettings) -> torch.optim.Opti
     ], lr=settings.learning_rate)
 
 
-def _resume(path: Path, model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
-    state = load_checkpoint(path)
+def _resume(path: Path, key: str, model: nn.Module, average: AveragedWeights, optimiser: torch.optim.Optimizer) -> int:
+    state = resumable_checkpoint(path, key)
     if state is None:
         return 0
     model.load_state_dict(state["model"])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from PediatricLiverDxLib.vocabulary import InputError
 from torch import nn
+from tqdm import tqdm
 
 from .plain_json import plain
 
@@ -54,6 +59,25 @@ def save_checkpoint(path: Path, **state: Any) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """Read a checkpoint, or return None where there is none. Nothing is unpickled but tensors and plain values."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def resumable_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """Read a checkpoint of the training that `key` stands for; InputError when it is another's. None where there is none."""
+    state = load_checkpoint(path)
+    if state is not None and "key" not in state:
+        tqdm.write(f"note: the checkpoint in {path.parent.name} does not say which settings and exams it is of; going on with it")
+    elif state is not None and state["key"] != key:
+        raise InputError(
+            f"{path.parent.name} holds a training that was begun with other settings or exams; give another run, or remove it to begin anew"
+        )
+    return state
+
+
+def training_key(settings: Any, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "") -> str:
+    """Return a hash of all that decides a training: settings (of mappings per backbone only `name`'s), seed, and the split exams."""
+    own = {key: value.get(name) if isinstance(value, Mapping) else value for key, value in asdict(settings).items()}
+    ids = {split: [exam.exam_id for exam in exams[split]] for split in sorted(exams)}
+    return hashlib.sha256(json.dumps([own, seed, ids], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def append_history(path: Path, entry: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,30 @@ def test_a_made_exam_is_not_made_again(exams_csv: Path, cached: tuple[CachedExam
     before = {exam.folder: (exam.folder / "crops.npy").stat().st_mtime_ns for exam in cached}
     build_cache(read_exams_csv(exams_csv), cached[0].folder.parent, SETTINGS)
     assert before == {exam.folder: (exam.folder / "crops.npy").stat().st_mtime_ns for exam in cached}
+
+
+def test_an_exam_is_cut_again_when_settings_or_its_files_change(exams_csv: Path, tmp_path: Path):
+    record = read_exams_csv(exams_csv)[0]
+
+    def made() -> str:
+        (exam,) = build_cache([record], tmp_path, settings)
+        return json.loads((exam.folder / "exam.json").read_text())["key"]
+
+    settings = SETTINGS
+    first = made()
+    assert made() == first
+    settings = dataclasses.replace(SETTINGS, negative_slices=1)
+    second = made()
+    assert second != first
+    lesions = record.lesions.stat()
+    os.utime(record.lesions, ns=(lesions.st_atime_ns, lesions.st_mtime_ns + 10**9))
+    assert made() != second
+    # a folder from before there were keys is taken as it is
+    path = next(tmp_path.glob("*/exam.json"))
+    path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "key"}))
+    build_cache([record], tmp_path, settings)
+    assert "key" not in json.loads(path.read_text())
+    os.utime(record.lesions, ns=(lesions.st_atime_ns, lesions.st_mtime_ns))
 
 
 def test_an_unjittered_cut_equals_the_composite_of_diagnosis(cached: tuple[CachedExam, ...]):

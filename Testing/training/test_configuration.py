@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
 
-from training.configuration import Configuration
+from training.configuration import Configuration, configuration_of_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 
@@ -32,6 +33,17 @@ def test_what_is_written_is_read_back_whole(tmp_path: Path):
     configuration.write(tmp_path / "configuration.json")
     assert Configuration.read(tmp_path / "configuration.json") == configuration
     assert set(json.loads((tmp_path / "configuration.json").read_text())["detector"]) >= {"epochs", "phase_dropout", "learning_rate"}
+
+
+def test_networks_of_different_splits_are_no_run(tmp_path: Path):
+    first = Configuration.read(CONFIGS / "phantom.json")
+    for name, configuration in (("detector", first), ("classifiers/vit", dataclasses.replace(first, name="other"))):
+        (tmp_path / name).mkdir(parents=True)
+        configuration.write(tmp_path / name / "configuration.json")
+    assert configuration_of_run(tmp_path) == first
+    dataclasses.replace(first, seed=first.seed + 1).write(tmp_path / "classifiers" / "vit" / "configuration.json")
+    with pytest.raises(InputError, match="vit"):
+        configuration_of_run(tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"detector": {"epoch": 3}}', '{"detectors": {}}', "[]", "not json"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from PediatricLiverDxLib.bundle import load_networks
 from PediatricLiverDxLib.diagnosis import diagnose
 from PediatricLiverDxLib.exam import read_exam
-from PediatricLiverDxLib.vocabulary import HEADS
+from PediatricLiverDxLib.vocabulary import HEADS, InputError
 from safetensors.torch import load_file
 
 from training.__main__ import STEPS, main
@@ -23,7 +25,7 @@ from training.detector import train_detector
 from training.evaluate import networks_key
 from training.export import gate_rows
 from training.onnx_export import open_session
-from training.run_folder import learning_rate_factor
+from training.run_folder import learning_rate_factor, resumable_checkpoint, save_checkpoint, training_key
 from training.statistics import calibration_error
 from training.steps.cohort_arguments import cached_cohort
 from training.tuning import fit_ensemble, fit_temperatures
@@ -70,7 +72,7 @@ def bundle(exams_csv: Path, trained: Path, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     command = "python -m training detector --exams exams.csv --run run"
     arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(folder), "--workers", "1", "--command", command,
-                 "--trained-on", "balls of four kinds"]
+                 "--name", "balls", "--trained-on", "balls of four kinds"]
     assert main(["export", *arguments]) == 0
     return folder
 
@@ -114,6 +116,31 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(exams_csv:
     for stop in (1, None):
         resumed = train_detector(exams, configuration, tmp_path / "detector", device="cpu", stop_after=stop)
     _assert_same(resumed, trained / "detector" / "weights.safetensors")
+
+
+def test_a_resume_with_other_settings_or_exams_is_refused(tmp_path: Path):
+    settings, exams = Configuration().classifiers, {"train": [SimpleNamespace(exam_id="e1")], "validation": []}
+    key = training_key(settings, 0, exams, "vit")
+    save_checkpoint(tmp_path / "checkpoint.pt", key=key, epoch=3)
+    assert resumable_checkpoint(tmp_path / "checkpoint.pt", key)["epoch"] == 3
+    # another backbone's epochs change nothing for this one
+    others = dataclasses.replace(settings, epochs={**settings.epochs, "resnet18": 99})
+    assert training_key(others, 0, exams, "vit") == key
+    more = {**exams, "validation": [SimpleNamespace(exam_id="e2")]}
+    for changed in (
+        training_key(dataclasses.replace(settings, batch=2), 0, exams, "vit"), training_key(settings, 1, exams, "vit"),
+        training_key(settings, 0, more, "vit"), training_key(others, 0, exams, "resnet18"),
+    ):
+        with pytest.raises(InputError, match="other settings or exams"):
+            resumable_checkpoint(tmp_path / "checkpoint.pt", changed)
+
+
+def test_a_run_is_not_gone_on_with_under_another_split(exams_csv: Path, config: Path, tmp_path: Path):
+    configuration = Configuration.read(config)
+    arguments = SimpleNamespace(exams=[exams_csv], run=tmp_path, cache=None, workers=1)
+    configuration.write(tmp_path / "configuration.json")
+    with pytest.raises(InputError, match="another seed"):
+        cached_cohort(arguments, dataclasses.replace(configuration, seed=9))
 
 
 def _assert_same(one: Path, other: Path) -> None:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PediatricLiverDxLib.vocabulary import InputError
+
 if TYPE_CHECKING:
     from training.cache import CachedExam
     from training.configuration import Configuration
@@ -26,9 +28,14 @@ def cached_cohort(args: argparse.Namespace, configuration: Configuration) -> dic
     """Return the cached training and validation exams, by split; test exams are not touched."""
     from training.cache import build_cache
     from training.cohort import read_cohort, split_by_patient
+    from training.configuration import Configuration
 
     args.run.mkdir(parents=True, exist_ok=True)
-    configuration.write(args.run / "configuration.json")
+    path = args.run / "configuration.json"
+    if not path.is_file():
+        configuration.write(path)
+    elif not configuration.same_exams(Configuration.read(path)):
+        raise InputError(f"{args.run.name} was begun with another seed, cohort or cache setting; give another folder for another run")
     cohort = configuration.cohort
     records = read_cohort(args.exams)
     splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from PediatricLiverDxLib.vocabulary import InputError
 
     from training.cohort import read_cohort, read_exams_csv, split_by_patient
-    from training.configuration import Configuration
+    from training.configuration import configuration_of_run
     from training.evaluate import measure, measure_baselines, read_exams
     from training.export import write_document
     from training.plain_json import plain, write_json
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--split test asks for the split of a run; give --run and --train-exams")
     records, configuration, splits = read_exams_csv(args.exams), None, None
     if args.run is not None:
-        configuration = Configuration.read(args.run / "configuration.json")
+        configuration = configuration_of_run(args.run)
         cohort = configuration.cohort
         known = read_cohort(args.train_exams)
         splits = split_by_patient(known, validation=cohort.validation, test=cohort.test, seed=cohort.seed)

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from training.cache import build_cache
     from training.cohort import read_cohort, split_by_patient
-    from training.configuration import Configuration
+    from training.configuration import configuration_of_run
     from training.export import describe_training, export_bundle
 
-    configuration = Configuration.read(args.run / "configuration.json")
+    configuration = configuration_of_run(args.run)
     cohort = configuration.cohort
     records = read_cohort(args.exams)
     splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
