@@ -49,6 +49,8 @@ class DetectorSettings:
     mixup: float = 0.1
     mixup_beta: float = 32.0
     pkcp_share: float = 0.15
+    #: Classes whose PKCP images take any of the K^4 choices; the others take the same slice in every phase.
+    expanded_classes: tuple[str, ...] = CLASSES
     negative_share: float = 0.3
     phase_dropout: float = 0.35
     scale: float = 0.35

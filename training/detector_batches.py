@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PediatricLiverDxLib.composites import DETECTOR_SIZE
-from PediatricLiverDxLib.vocabulary import PHASES, K
+from PediatricLiverDxLib.vocabulary import CLASSES, PHASES
 from torch.nn import functional
 
 from . import augmentation, pkcp, sampling
@@ -29,7 +29,7 @@ class DetectorBatches:
     """Draws batches; what an epoch holds depends only on the seed and the epoch's number.
 
     A share of the images has no lesion. Of the others every exam is equally likely, then every one of its slices; a share of them are
-    PKCP composites: each phase shows another of a lesion's K slices, and each lesion's box encloses its boxes in them.
+    PKCP composites: each phase shows one of a lesion's K slices (pkcp.choices_of), and each lesion's box encloses its boxes in them.
     """
 
     def __init__(self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE) -> None:
@@ -80,7 +80,8 @@ class DetectorBatches:
             return exam.images[rng.choice([n for n, one in enumerate(exam.slices) if one.empty])], np.zeros((0, 4), np.float32)
         if exam.groups and rng.random() < self.settings.pkcp_share:
             group = exam.groups[rng.integers(len(exam.groups))]
-            places = np.array(group)[rng.integers(K, size=len(PHASES))]
+            choices = pkcp.choices_of(CLASSES[exam.class_index], self.settings.expanded_classes)
+            places = np.array(group)[list(choices[rng.integers(len(choices))])]
             if any(len(exam.slices[place].boxes) for place in places):
                 return exam.images[places, np.arange(len(PHASES))], composite_boxes(exam, places)
         place = rng.choice([n for n, one in enumerate(exam.slices) if len(one.boxes)])

@@ -33,7 +33,10 @@ def model_card(document: dict[str, Any]) -> str:
             for name, item in document["classifiers"].items()
         ),
         "",
-        "The method follows arXiv 2511.19478 (PKCP, Balanced-MixUp, two stages, three backbones); weights start at random.",
+        "The method follows arXiv 2511.19478 (PKCP, Balanced-MixUp, two stages, three backbones). It differs from it: weights start at",
+        "random; one network per backbone has the three heads, where the paper has one per task; whole phases are left out at random in",
+        "training; intensity, box and slices are jittered; weights are averaged over training; the shares of PKCP, of expanded classes and",
+        "of MixUp are those of the configuration in bundle.json, not the paper's.",
         "",
         "## Data",
         "",

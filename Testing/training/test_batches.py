@@ -139,6 +139,18 @@ def test_detector_batches_have_slices_without_lesions_and_their_shapes(cached: t
     assert (batch.boxes[:, 2:] > batch.boxes[:, :2]).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 256
 
 
+def test_classes_that_are_not_expanded_show_one_slice_in_every_phase(cached: tuple[CachedExam, ...]):
+    off = dict.fromkeys(("negative_share", "phase_dropout", "mixup", "intensity"), 0.0)
+    mixed = {}
+    for expanded in ((), CLASSES):
+        batches = DetectorBatches(cached, DetectorSettings(pkcp_share=1.0, expanded_classes=expanded, **off), seed=0)
+        rng = np.random.default_rng(1)
+        exam = next(exam for exam in cached if len(set(exam.groups[0])) == 3)
+        found = [batches._image(exam, False, rng)[0] for _ in range(12)]
+        mixed[expanded] = [not any(np.array_equal(image, whole) for whole in exam.images) for image in found]
+    assert not any(mixed[()]) and any(mixed[CLASSES])
+
+
 def test_a_composites_boxes_enclose_those_of_its_slices(cached: tuple[CachedExam, ...]):
     exam = cached[1]
     group = exam.groups[0]

@@ -37,10 +37,13 @@ def run(args: argparse.Namespace) -> None:
     if args.board is not None:
         from .board import draw_board  # matplotlib, which a cohort does not need
 
-        draw_board(args.board, args.seed * 1_000_000, args.matrix)
+        # far above the seeds of any cohort
+        draw_board(args.board, 2**62 + args.seed * 1_000_000, args.matrix)
         return
     if args.output is None:
         raise InputError("phantom needs a folder for the cohort; give it with -o FOLDER")
+    if args.exams < 1 or args.workers < 1:
+        raise InputError(f"--exams and --workers are expected to be 1 or more, not {args.exams} and {args.workers}")
     args.output.mkdir(parents=True, exist_ok=True)
     tasks = [(args.output, args.seed, number, args.matrix) for number in range(args.exams)]
     with ProcessPoolExecutor(args.workers) as pool:
