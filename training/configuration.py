@@ -1,4 +1,9 @@
-"""Everything a run does, as data: read from one JSON file, saved with the run."""
+"""Everything a run does, as data: read from one JSON file, saved with the run.
+
+configs/paper.json has the settings of arXiv 2511.19478 as far as they can be set. What stays different there: weights start at random, one
+trunk has three heads, the weights are averaged, the optimiser has momentum, images are 128 (classifiers) and 256 (detector) pixels, and
+the detector's intensity, scale, shift and rotation and the classifiers' intensity, rotation and flips are jittered by the defaults below.
+"""
 
 from __future__ import annotations
 

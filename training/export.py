@@ -96,6 +96,7 @@ def export_bundle(
         "gate": gate,
         "training": {
             "phantoms": phantoms,
+            "calibrated": "ensemble",
             "seen": describe_seen(record for split in records.values() for record in split),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},

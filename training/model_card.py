@@ -44,8 +44,9 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Calibration and thresholds",
         "",
-        "Chosen on the largest lesions of validation exams: probability = sigmoid(logit / temperature); the logit of all is the mean of",
-        "the networks' logit / temperature, and all temperatures are scaled together so that it is calibrated.",
+        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the mean of logit / temperature.",
+        *(["Each exam counted by its largest lesion; all temperatures were then scaled together so that the ensemble is calibrated."]
+          if training.get("calibrated") == "ensemble" else []),
         "",
         "| network | stage 1 | benign subtype | malignant subtype |",
         "|---|---|---|---|",
