@@ -109,8 +109,8 @@ def train_classifier(
             seconds = time.monotonic() - started
             found = predict(average.model, exams["validation"], target)
             entry = {"epoch": epoch, "loss": loss, "composites_per_s": len(batches) * settings.batch / seconds, **scores(found)}
-            for key, value in entry.items():
-                board.add_scalar(key, value, epoch)
+            for measure, value in entry.items():
+                board.add_scalar(measure, value, epoch)
             append_history(folder / "history.jsonl", entry)
             save_checkpoint(
                 folder / "checkpoint.pt", key=key, epoch=epoch, model=model.state_dict(), entity_layer=entity_layer.state_dict(),

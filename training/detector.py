@@ -90,8 +90,8 @@ def train_detector(
             parts = _epoch(model, average, optimiser, loss, batches, epoch, settings, target)
             speed = len(batches) * settings.batch / (time.monotonic() - started)
             entry = {"epoch": epoch, **parts, "images_per_s": speed, **validate(average.model, exams["validation"], target)}
-            for key, value in entry.items():
-                board.add_scalar(key, value, epoch)
+            for measure, value in entry.items():
+                board.add_scalar(measure, value, epoch)
             append_history(folder / "history.jsonl", entry)
             save_checkpoint(
                 folder / "checkpoint.pt", key=key, epoch=epoch, model=model.state_dict(), optimiser=optimiser.state_dict(),
