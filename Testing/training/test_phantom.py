@@ -14,10 +14,10 @@ from training.phantom.canvas import Canvas
 from training.phantom.cli import entity_of
 from training.phantom.fields import smooth_field
 from training.phantom.generate import generate
-from training.phantom.kinetics import Perfusion, draw_contrast
+from training.phantom.kinetics import draw_contrast
 from training.phantom.mass import choose_centres
 from training.phantom.vessels import grow_tree
-from training.phantom.viscera import draw_liver_tissue
+from training.phantom.viscera import KIDNEY_CORTEX, SPLEEN, draw_liver_tissue
 
 MATRIX, SPACING = 96, 5.0
 
@@ -56,8 +56,8 @@ def test_organ_enhancement_agrees_with_the_clinical_notes():
         contrast = draw_contrast(rng, rng.uniform(0.1, 16.0))
         measured["aorta"].append(contrast.artery())
         measured["portal vein"].append(contrast.portal())
-        measured["spleen"].append(contrast.hu(Perfusion(59, blood_volume=0.11, interstitium=0.44, mean_transit_s=11)))
-        measured["kidney cortex"].append(contrast.hu(Perfusion(43, blood_volume=0.26, interstitium=1.0, mean_transit_s=36)))
+        measured["spleen"].append(contrast.hu(SPLEEN))
+        measured["kidney cortex"].append(contrast.hu(KIDNEY_CORTEX))
         measured["liver"].append(draw_liver_tissue(rng, contrast).hu)
     for organ, ranges in ORGAN_HU.items():
         median = np.median(measured[organ], axis=0)
@@ -120,26 +120,39 @@ def test_pvp_carries_the_truth_and_other_phases_are_on_their_own_positions(exams
             assert image.GetPixelID() == sitk.sitkInt16, phase
 
 
-def test_displacement_is_written_in_lps_and_moves_the_liver_most_along_z(exams):
-    """The field's z component equals the drawn breathing near the dome, in front of the spine, within its random part."""
-    exam = next(e for e in exams.values() if "AP" in e.displacements)
-    field = sitk.GetArrayFromImage(exam.displacements["AP"])
-    drawn = exam.truth["breathing"]["AP"]
-    random_part = 2.5 * drawn["deformation_mm"] + 0.5
-    assert field.shape[-1] == 3
-    assert np.abs(field[..., 2]).max() <= abs(drawn["liver_shift_mm"]) + abs(drawn["bulk_shift_mm"][0]) + random_part
+def test_displacement_leads_from_the_reference_to_the_phase():
+    """Resampled with the written field, a phase lies on PVP; left alone, or with the field turned round, it does not.
+
+    Air against tissue is compared, since contrast medium does not change it.
+    """
+    exam, phase = next(
+        (exam, phase)
+        for exam in (_small(seed, None) for seed in range(900, 960))
+        for phase in exam.displacements
+        if abs(exam.truth["breathing"][phase]["liver_shift_mm"]) > 7.0
+    )
+    reference = exam.phases["PVP"]
+    field = sitk.Cast(exam.displacements[phase], sitk.sitkVectorFloat64)
+
+    def misfit(factor: float) -> float:
+        turned = sitk.GetImageFromArray(factor * sitk.GetArrayFromImage(field), isVector=True)
+        turned.CopyInformation(field)
+        moved = sitk.Resample(exam.phases[phase], reference, sitk.DisplacementFieldTransform(turned), sitk.sitkLinear, -2000)
+        ours, theirs = (np.clip(sitk.GetArrayFromImage(image), -700, -300) for image in (moved, reference))
+        seen = sitk.GetArrayFromImage(moved) > -1500
+        return float(np.abs(ours - theirs)[seen].mean())
+
+    assert misfit(1.0) < 0.7 * misfit(0.0) < 0.7 * misfit(-1.0)
 
 
 def test_murray_law_holds_at_every_junction():
     rng = np.random.default_rng(3)
     tree = grow_tree(rng, np.zeros(3), rng.normal(0, 30, (40, 3)), 5.0)
-    for node in range(len(tree.points)):
+    parents = np.unique(tree.parents[1:])
+    assert len(parents) > 40
+    for node in parents:
         children = np.flatnonzero(tree.parents == node)
-        is_leaf_too = node > 0 and len(children) > 0 and node % 2 == 0  # a target that others continue from carries its own load
-        if len(children):
-            assert np.sum(tree.radii[children] ** 3) <= tree.radii[node] ** 3 * (1 + 1e-9)
-            if not is_leaf_too and node > 0:
-                assert np.sum(tree.radii[children] ** 3) == pytest.approx(tree.radii[node] ** 3)
+        assert np.sum(tree.radii[children] ** 3) == pytest.approx(tree.radii[node] ** 3)
 
 
 def test_a_cohort_has_every_class_equally_often():

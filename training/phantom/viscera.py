@@ -6,7 +6,7 @@ bent visceral surface that runs from the left front to the right back. Positions
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +15,11 @@ from .body import Frame, Rooms
 from .canvas import COARSE, Canvas, Coordinates, capsule, ellipsoid, random_rotation
 from .fields import smooth_field, smooth_maximum, smooth_minimum, soft_step
 from .kinetics import Contrast, Perfusion
+
+#: Medians over children; the unenhanced HU of each child is drawn around them.
+SPLEEN = Perfusion(59, blood_volume=0.11, interstitium=0.44, mean_transit_s=11)
+KIDNEY_CORTEX = Perfusion(43, blood_volume=0.26, interstitium=1.0, mean_transit_s=36)
+KIDNEY_MEDULLA = Perfusion(38, blood_volume=0.07, interstitium=1.45, mean_transit_s=65)
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def paint_spleen(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame
     grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
     shape = ellipsoid(*c.at(box), centre, radii, random_rotation(rng, 12)) + 2.5 * build.scale * smooth_field(rng, *grid, 18.0)
     shape = smooth_maximum(shape, rooms.abdomen[box] + 1.0, 4.0)
-    hu = contrast.hu(Perfusion(rng.normal(59, 4), blood_volume=0.11, interstitium=0.44, mean_transit_s=11))
+    hu = contrast.hu(replace(SPLEEN, unenhanced=rng.normal(SPLEEN.unenhanced, 4)))
     stripes = smooth_field(rng, *grid, 5.0, (1.5, 1.0, 0.7))
     mottle = rng.uniform(5.0, 28.0)
     canvas.paint_shape(box, shape, np.stack([hu[p] + gain * stripes for p, gain in enumerate((0.5, mottle, 1.5, 1.0))]))
@@ -121,8 +126,8 @@ def paint_spleen(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame
 def paint_kidneys(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, contrast: Contrast) -> None:
     """Paint kidneys with cortex, pyramids and sinus in their capsule of fat."""
     build = frame.build
-    cortex = contrast.hu(Perfusion(rng.normal(43, 3), blood_volume=0.26, interstitium=1.0, mean_transit_s=36))
-    medulla = contrast.hu(Perfusion(rng.normal(38, 3), blood_volume=0.07, interstitium=1.45, mean_transit_s=65))
+    cortex = contrast.hu(replace(KIDNEY_CORTEX, unenhanced=rng.normal(KIDNEY_CORTEX.unenhanced, 3)))
+    medulla = contrast.hu(replace(KIDNEY_MEDULLA, unenhanced=rng.normal(KIDNEY_MEDULLA.unenhanced, 3)))
     for side in (-1, 1):
         length = build.kidney_length * rng.uniform(0.93, 1.07)
         centre = (
