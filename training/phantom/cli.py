@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, help="cohorts of different seeds share no exam")
     parser.add_argument("--cohort", default="retrospective", help='written to the cohort column; "prospective" is the locked test set')
     parser.add_argument("--matrix", type=int, default=256, help="rows and columns of a slice (default 256)")
-    parser.add_argument("--board", type=Path, metavar="PICTURE", help="draw one exam of every entity as a picture instead of writing a cohort")
+    parser.add_argument("--board", type=Path, metavar="PICTURE", help="draw one exam of every entity instead of writing a cohort")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
 
 
