@@ -51,7 +51,7 @@ def test_a_study_becomes_a_result_and_a_table(tiny_study, tiny_bundle, tmp_path,
     table = capsys.readouterr().out
     for words in ("L1", "right of the midline", "report.html", "PC", "DP", "test-bundle", RESEARCH_ONLY):
         assert words in table
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert table.startswith(GATE_TITLES[result["gate"]["verdict"]])
     malignant, subtype = re.findall(r"[<>]? ?\d+ %", next(line for line in table.splitlines() if line.startswith("L1")))
     lesion = result["lesions"][0]
@@ -66,7 +66,7 @@ def test_a_study_becomes_a_result_and_a_table(tiny_study, tiny_bundle, tmp_path,
 def test_files_by_phase(tiny_study, tiny_bundle, tmp_path, capsys):
     files = ["--ap", tiny_study / "AP.nrrd", "--pvp", tiny_study / "PVP.nrrd"]
     assert diagnose(*files, "-o", tmp_path / "out", "--bundle", tiny_bundle, "--no-align") == 0
-    phases = json.loads((tmp_path / "out" / "result.json").read_text())["exam"]["phases"]
+    phases = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))["exam"]["phases"]
     assert [phase for phase, of in phases.items() if of["present"]] == ["AP", "PVP"]
 
 
@@ -76,7 +76,7 @@ def test_rois_replace_the_detector(tiny_study, tiny_bundle, tmp_path):
     write_roi(Roi.from_index_box(grid, (30, 30, 8, 48, 46, 16)), tmp_path / "two.mrk.json")
     out, rois = tmp_path / "out", ["--roi", tmp_path / "one.mrk.json", "--roi", tmp_path / "two.mrk.json"]
     assert diagnose(tiny_study, *rois, "-o", out, "--bundle", tiny_bundle) == 0
-    lesions = json.loads((out / "result.json").read_text())["lesions"]
+    lesions = json.loads((out / "result.json").read_text(encoding="utf-8"))["lesions"]
     assert [lesion["roi"]["source"] for lesion in lesions] == ["radiologist", "radiologist"]
     assert lesions[0]["roi"]["size_mm"] == pytest.approx([54, 48, 40])
 
@@ -129,11 +129,11 @@ def test_names_of_roi_files_are_not_told(tiny_study, tiny_bundle, tmp_path, caps
     write_roi(Roi((900.0, 0.0, 0.0), (9.0, 9.0, 9.0)), tmp_path / "DOE_JANE_2.mrk.json")
     rois = ["--roi", tmp_path / "DOE_JANE_1.mrk.json", tmp_path / "DOE_JANE_2.mrk.json"]
     assert diagnose(tiny_study, *rois, "-o", tmp_path / "out", "--bundle", tiny_bundle, "--no-align") == 0
-    result = (tmp_path / "out" / "result.json").read_text()
+    result = (tmp_path / "out" / "result.json").read_text(encoding="utf-8")
     warnings = json.loads(result)["warnings"]
     assert any(warning.startswith("ROI L1 reaches beyond the edge") for warning in warnings)
     assert any(warning.startswith("Left out: the ROI 2 ") for warning in warnings)
-    assert "DOE_JANE" not in result + (tmp_path / "out" / "report.html").read_text() + capsys.readouterr().out
+    assert "DOE_JANE" not in result + (tmp_path / "out" / "report.html").read_text(encoding="utf-8") + capsys.readouterr().out
 
 
 def test_a_second_run_replaces_the_first(tiny_study, tiny_bundle, tmp_path, capsys):
@@ -141,12 +141,12 @@ def test_a_second_run_replaces_the_first(tiny_study, tiny_bundle, tmp_path, caps
     assert diagnose(tiny_study, "-o", out, "--bundle", tiny_bundle) == 0
     roi = tmp_path / "far.mrk.json"
     write_roi(Roi((900.0, 0.0, 0.0), (9.0, 9.0, 9.0)), roi)
-    before = (out / "result.json").read_text()
+    before = (out / "result.json").read_text(encoding="utf-8")
     assert diagnose(tiny_study, "-o", out, "--bundle", tiny_bundle, "--roi", roi) == 2
-    assert (out / "result.json").read_text() == before
+    assert (out / "result.json").read_text(encoding="utf-8") == before
     write_study(tmp_path / "healthy", lesion=False)
     assert diagnose(tmp_path / "healthy", "-o", out, "--bundle", tiny_bundle) == 0
-    assert not [*out.glob("cam_*"), *out.glob("roi_*")] and json.loads((out / "result.json").read_text())["lesions"] == []
+    assert not [*out.glob("cam_*"), *out.glob("roi_*")] and json.loads((out / "result.json").read_text(encoding="utf-8"))["lesions"] == []
     assert "No lesion was found" in capsys.readouterr().out
 
 
@@ -222,7 +222,7 @@ def test_tampered_bundle(tiny_study, tiny_bundle, tmp_path, capsys):
 def test_output_is_a_file(tiny_study, tiny_bundle, tmp_path, capsys):
     (tmp_path / "out").write_text("a file")
     assert diagnose(tiny_study, "-o", tmp_path / "out", "--bundle", tiny_bundle) == 2
-    assert (tmp_path / "out").read_text() == "a file"
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "a file"
 
 
 def test_unwritable_output(tiny_study, tiny_bundle, tmp_path, capsys):
@@ -285,7 +285,7 @@ def test_real_ct_runs_with_the_right_phase_and_is_not_trusted(tiny_bundle, tmp_p
         shutil.copy(source, tmp_path / "study")
         source = tmp_path / "study"
     assert diagnose(source, "-o", tmp_path / "out", "--bundle", tiny_bundle) == 0
-    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     assert result["gate"]["verdict"] != "trust"
     present = [of for of, facts in result["exam"]["phases"].items() if facts["present"]]
     assert present == [phase]
