@@ -1,7 +1,8 @@
 """Read and write exams.csv, and split a cohort by patient.
 
 exams.csv holds one row an exam; paths are relative to the file. Columns: exam_id, patient_id, cohort, class, entity, age_years, sex,
-pc, ap, pvp, dp, lesions. A phase cell is a volume file, a DICOM folder, or empty. Further columns are carried along as text.
+pc, ap, pvp, dp, lesions. A phase cell is a volume file, a DICOM folder, or empty. The class of an exam without a liver tumour is "none".
+Further columns are carried along as text.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, InputError
+from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, NO_TUMOUR, PHASES, InputError
 
 COLUMNS = ("exam_id", "patient_id", "cohort", "class", "entity", "age_years", "sex", "pc", "ap", "pvp", "dp", "lesions")
 
@@ -45,8 +46,8 @@ class ExamRecord:
         where = f"exam {self.exam_id or '(no id)'}"
         if not self.exam_id or not self.patient_id:
             raise InputError(f"{where}: exam_id and patient_id are expected in every row of exams.csv; fill in both")
-        if self.class_name not in CLASSES:
-            raise InputError(f"{where}: class must be one of {', '.join(CLASSES)}, not '{self.class_name}'; correct the row")
+        if self.class_name not in (*CLASSES, NO_TUMOUR):
+            raise InputError(f"{where}: class must be one of {', '.join((*CLASSES, NO_TUMOUR))}, not '{self.class_name}'; correct the row")
         if self.entity and ENTITY_CLASS.get(self.entity, self.class_name) != self.class_name:
             raise InputError(
                 f"{where}: entity {self.entity} belongs to class {ENTITY_CLASS[self.entity]}, not {self.class_name}; correct one of the two"

@@ -25,6 +25,9 @@ WINDOWS = MappingProxyType({
 #: The four classes of the second stage, in the order of every probability vector.
 CLASSES = ("HH", "OBHT", "HB", "OMHT")
 
+#: What stands for the class of an exam without a liver tumour; no network has it as an answer, the detector learns from such exams.
+NO_TUMOUR = "none"
+
 CLASS_NAMES = MappingProxyType({
     "HH": "hepatic hemangioma",
     "OBHT": "other benign tumour",

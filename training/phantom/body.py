@@ -101,8 +101,9 @@ def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: 
     subcutaneous = rng.normal(-98, 8)
     canvas.paint_shape(everywhere, depth + skin_mm, np.full(4, subcutaneous))
     strands = smooth_field(rng, canvas.z, canvas.y, canvas.x, 7.0 + 4.0 * build.scale, (1.5, 0.6, 1.0))
-    muscle_hu = contrast.hu(Perfusion(rng.normal(58, 4), blood_volume=0.02, interstitium=0.12, mean_transit_s=35))
-    canvas.paint_shape(everywhere, fat_edge, muscle_hu)
+    muscle_hu = contrast.hu(Perfusion(rng.normal(57, 6), blood_volume=0.02, interstitium=0.12, mean_transit_s=35))
+    marbling = rng.uniform(2.0, 9.0) * strands
+    canvas.paint(everywhere, soft_step(fat_edge, canvas.pixel_mm), np.stack([hu + marbling for hu in muscle_hu]))
     if build.muscle_mm > 5:
         # fat planes between the layers of the wall
         layer = soft_step(np.abs(cavity - 0.45 * build.muscle_mm) - 0.35 - 0.25 * strands, canvas.pixel_mm)
@@ -166,8 +167,9 @@ def _paint_spine(rng, canvas, c, frame, fat_edge) -> np.ndarray:
     grid = canvas.z[box[0]], canvas.y[box[1]], canvas.x[box[2]]
     far = np.sqrt(c.x**2 + (c.y - frame.spine_centre_y) ** 2) - 0.5 * width
     cz, cy, cx = c.at(box)
-    spongy = 165.0 + 25.0 * frame.bone + rng.normal(0, 10)
-    cortex = 420.0 + 70.0 * frame.bone
+    # 95th percentile of bone in the real scans of docs/phantoms.md: 570 HU and more; children's marrow is denser than adults' (assumption)
+    spongy = 200.0 + 35.0 * frame.bone + rng.normal(0, 12)
+    cortex = 680.0 + 120.0 * frame.bone
     body_shape = (np.abs(cx / (width / 2)) ** 2.6 + np.abs((cy - frame.spine_centre_y) / (0.40 * width)) ** 2.6) ** (1 / 2.6)
     column = (body_shape - 1.0) * width * 0.42
     place = (cz / height + frame.rib_phase) % 1.0
@@ -214,7 +216,7 @@ def _paint_ribs(rng, canvas, c, frame, cavity) -> None:
     shape = np.maximum(shape, (angle - end) * 0.4 * build.trunk_depth)
     shape = np.maximum(shape, (0.30 - angle) * 0.4 * build.trunk_depth)
     bony = angle < end - 0.42
-    cortex, marrow, cartilage = 330.0 + 60.0 * frame.bone, 190.0 + 30.0 * frame.bone, 105.0
+    cortex, marrow, cartilage = 620.0 + 110.0 * frame.bone, 230.0 + 40.0 * frame.bone, 105.0
     core = soft_step(shape + 0.5 * radius + 0.5, canvas.pixel_mm)
     hu = np.where(bony, cortex + core * (marrow - cortex), cartilage)
     occupancy = soft_step(shape, canvas.pixel_mm)

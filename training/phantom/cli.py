@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, InputError
+from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, NO_TUMOUR, PHASES, InputError
 from tqdm import tqdm
 
 from ..cohort import ExamRecord, write_exams_csv
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.add_argument("-o", "--output", type=Path, help="folder for exams.csv and one folder an exam")
     parser.add_argument("--exams", type=int, default=200, help="number of exams, the same number for each of the four classes")
+    parser.add_argument("--tumour-free", action="store_true", help="exams of children without a liver tumour instead")
     parser.add_argument("--seed", type=int, required=True, help="cohorts of different seeds share no exam")
     parser.add_argument("--cohort", default="retrospective", help='written to the cohort column; "prospective" is the locked test set')
     parser.add_argument("--matrix", type=int, default=256, help="rows and columns of a slice (default 256)")
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     if args.exams < 1 or args.workers < 1:
         raise InputError(f"--exams and --workers are expected to be 1 or more, not {args.exams} and {args.workers}")
     args.output.mkdir(parents=True, exist_ok=True)
-    tasks = [(args.output, args.seed, number, args.matrix) for number in range(args.exams)]
+    tasks = [(args.output, args.seed, number, args.matrix, args.tumour_free) for number in range(args.exams)]
     with ProcessPoolExecutor(args.workers) as pool:
         list(tqdm(pool.map(_generate_one, tasks), total=len(tasks), desc="phantoms", unit="exam"))
     write_exams_csv(args.output / "exams.csv", _records(args.output, args.seed, args.exams, args.cohort))
@@ -73,15 +74,16 @@ def write_exam(exam: PhantomExam, folder: Path) -> None:
     part.replace(folder / "truth.json")
 
 
-def _generate_one(task: tuple[Path, int, int, int]) -> None:
-    output, seed, number, matrix = task
+def _generate_one(task: tuple[Path, int, int, int, bool]) -> None:
+    output, seed, number, matrix, tumour_free = task
     folder = output / f"{number:05d}"
     if (folder / "truth.json").exists():
         return
     # an exam whose largest lesion found no room or ended outside the scanned range is drawn again, still by seed and number alone
     for attempt in range(20):
-        exam = generate((seed * 1_000_000 + number) * 20 + attempt, entity_of(seed, number), matrix=matrix)
-        if exam.truth["largest_kept"]:
+        entity = None if tumour_free else entity_of(seed, number)
+        exam = generate((seed * 1_000_000 + number) * 20 + attempt, entity, matrix=matrix)
+        if tumour_free or exam.truth["largest_kept"]:
             write_exam(exam, folder)
             return
     raise RuntimeError(f"no exam with a lesion in 20 attempts for seed {seed}, exam {number}")
@@ -95,8 +97,8 @@ def _records(output: Path, seed: int, exams: int, cohort: str) -> Iterator[ExamR
             exam_id=f"phantom-{seed}-{number:05d}",
             patient_id=f"phantom-{seed}-{number:05d}",
             cohort=cohort,
-            class_name=truth["class"],
-            entity=truth["entity"],
+            class_name=truth["class"] or NO_TUMOUR,
+            entity=truth["entity"] or "",
             age_years=round(truth["age_years"], 3),
             sex=truth["sex"],
             phases={phase: folder / f"{phase}.nrrd" for phase in PHASES if (folder / f"{phase}.nrrd").exists()},

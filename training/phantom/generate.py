@@ -172,7 +172,11 @@ def _bend(rng: np.random.Generator, canvas: Canvas, build: Build) -> Coordinates
     turned = [np.cos(angle) * y - np.sin(angle) * x, np.sin(angle) * y + np.cos(angle) * x]
     amplitude = (1.5 + 3.0 * build.scale) * rng.uniform(0.6, 1.3)
     scale = 40.0 + 60.0 * build.scale
-    bends = [amplitude * factor * smooth_field(rng, canvas.z, canvas.y, canvas.x, scale) for factor in (1.0, 1.0, 1.2)]
+    # along the body's axis the outline changes slowly
+    bends = [
+        amplitude * factor * smooth_field(rng, canvas.z, canvas.y, canvas.x, scale, anisotropy)
+        for factor, anisotropy in ((1.0, (1.0, 1.0, 1.0)), (1.0, (3.0, 1.0, 1.0)), (1.2, (3.0, 1.0, 1.0)))
+    ]
     z = canvas.z[:, None, None] + bends[0]
     return Coordinates(z, turned[0][None] + bends[1], turned[1][None] + bends[2])
 
