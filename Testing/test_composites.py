@@ -9,6 +9,7 @@ import pytest
 from conftest import LESION_BOX
 from PediatricLiverDxLib.composites import (
     body_mask,
+    composite_side,
     composite_slices,
     composites,
     crop_plane,
@@ -52,10 +53,18 @@ def test_crop_masks_everything_outside_the_box():
     plane = np.full((60, 60), 45.0, np.float32)
     crop = crop_plane(plane, (1.0, 1.0), (20, 10, 40, 50), 128, "PVP")
     rows, columns = np.flatnonzero(crop.any(1)), np.flatnonzero(crop.any(0))
-    # 40 rows of 44 and 20 columns of 44 are the box
-    assert len(rows) == pytest.approx(128 * 40 / 44, abs=1)
-    assert len(columns) == pytest.approx(128 * 20 / 44, abs=1)
+    # 40 rows and 20 columns are the box, which with its margin is 44 / 160 of what would fill a composite
+    side = 44 * (160 / 44) ** 0.25
+    assert len(rows) == pytest.approx(128 * 40 / side, abs=1)
+    assert len(columns) == pytest.approx(128 * 20 / side, abs=1)
     assert np.allclose(crop[np.ix_(rows, columns)], 0.5, atol=1e-5)
+
+
+def test_a_larger_lesion_fills_more_of_its_composite():
+    shares = [side / composite_side(side) for side in (4, 10, 20, 40, 80, 160, 250)]
+    assert shares[:5] == sorted(set(shares[:5]))
+    assert shares[0] > 0.3
+    assert shares[-2:] == pytest.approx([1 / 1.1] * 2)
 
 
 def test_crop_is_square_in_mm_whatever_the_spacing():

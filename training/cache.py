@@ -21,6 +21,9 @@ from pathlib import Path
 import numpy as np
 from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.composites import (
+    COMPOSITE_SIZE,
+    DETECTOR_SIZE,
+    FULL_COMPOSITE_MM,
     ROI_MARGIN,
     DetectorTransform,
     Roi,
@@ -30,7 +33,7 @@ from PediatricLiverDxLib.composites import (
     detector_transform,
     resampling_matrix,
 )
-from PediatricLiverDxLib.vocabulary import CLASSES, PHASES, K
+from PediatricLiverDxLib.vocabulary import CLASSES, NO_TUMOUR, PHASES, K
 from tqdm import tqdm
 
 from .cohort import ExamRecord
@@ -78,7 +81,10 @@ class DetectorSlice:
 
 @dataclass(frozen=True)
 class CachedExam:
-    """What is known of a cached exam; arrays are opened on first use. `entity` is exams.csv's, "" where it is not known."""
+    """What is known of a cached exam; arrays are opened on first use.
+
+    `class_index` is a place in CLASSES, -1 for an exam without a tumour; `entity` is exams.csv's, "" where it is not known.
+    """
 
     folder: Path
     exam_id: str
@@ -149,7 +155,7 @@ def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: in
     description = {
         "key": _key(record, settings, seed),
         "exam_id": record.exam_id,
-        "class_index": CLASSES.index(record.class_name),
+        "class_index": -1 if record.class_name == NO_TUMOUR else CLASSES.index(record.class_name),
         "present": [bool(value) for value in aligned.present],
         "spacing_xy": list(aligned.grid.spacing_xyz[:2]),
         "lesions": [
@@ -188,7 +194,8 @@ def _kept_key(folder: Path) -> str | None:
 
 def _key(record: ExamRecord, settings: CacheSettings, seed: int) -> str:
     """Return a hash of all that decides what is cut out of an exam."""
-    return hashlib.sha256(json.dumps([source_key(record), asdict(settings), seed]).encode()).hexdigest()[:16]
+    geometry = [COMPOSITE_SIZE, DETECTOR_SIZE, ROI_MARGIN, FULL_COMPOSITE_MM, CROP_SIZE, CROP_MARGIN]
+    return hashlib.sha256(json.dumps([source_key(record), asdict(settings), seed, geometry]).encode()).hexdigest()[:16]
 
 
 def _folder_of(folder: Path, record: ExamRecord) -> Path:
@@ -241,7 +248,9 @@ def _detector_slices(
     others = sorted(with_lesion - chosen)
     chosen |= set(rng.permutation(others)[: settings.positive_slices].tolist())
     without = sorted(set(range(size_z)) - with_lesion - chosen)
-    chosen |= set(rng.permutation(without)[: settings.negative_slices].tolist())
+    # an exam without any lesion gives as many slices as others do
+    n_without = settings.negative_slices if with_lesion else settings.negative_slices + settings.positive_slices
+    chosen |= set(rng.permutation(without)[:n_without].tolist())
     ordered = sorted(int(z) for z in chosen)
     return ordered, [[ordered.index(z) for z in group] for group in groups_z]
 

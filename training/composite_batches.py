@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PediatricLiverDxLib.composites import COMPOSITE_SIZE, ROI_MARGIN
+from PediatricLiverDxLib.composites import COMPOSITE_SIZE, composite_side
 from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, PHASES, WINDOWS, K
 from torch.nn import functional
 
@@ -126,7 +126,7 @@ def cut(crops: np.ndarray, chosen: Sequence[tuple[CachedExam, int]], view: View,
     origin = np.array([exam.lesions[lesion].origin for exam, lesion in chosen])
     step = np.array([exam.lesions[lesion].step for exam, lesion in chosen])
     centre = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2
-    side = ((view.boxes[:, 2:] - view.boxes[:, :2]) * spacing).max(1) * ROI_MARGIN
+    side = composite_side(((view.boxes[:, 2:] - view.boxes[:, :2]) * spacing).max(1))
     cos, sin = np.cos(view.angles), np.sin(view.angles)
     # grid_sample's coordinates run from -1 to 1 over the crop's edges: mm -> voxel -> crop pixel -> that
     to_crop = 2 / (spacing * step[:, None] * CROP_SIZE)
@@ -148,6 +148,6 @@ def inside_box(chosen: Sequence[tuple[CachedExam, int]], view: View, size: int) 
     """Return (n, size, size) float32, 1 where a pixel's centre lies inside the box."""
     spacing = np.array([exam.spacing_xy for exam, _ in chosen])
     extent = (view.boxes[:, 2:] - view.boxes[:, :2]) * spacing
-    half = torch.from_numpy((extent / (extent.max(1, keepdims=True) * ROI_MARGIN)).astype(np.float32))
+    half = torch.from_numpy((extent / composite_side(extent.max(1, keepdims=True))).astype(np.float32))
     centres = ((torch.arange(size) + 0.5) / size * 2 - 1).abs()
     return ((centres <= half[:, 1, None])[:, :, None] & (centres <= half[:, 0, None])[:, None, :]).float()

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 COMPOSITE_SIZE = 128
 #: Side of a detector's input in pixels.
 DETECTOR_SIZE = 256
-#: A composite shows the Roi's longer in-plane side times this.
+#: A composite shows at least the Roi's longer in-plane side times this.
 ROI_MARGIN = 1.10
+#: A Roi of this longer side, with its margin, fills its composite, mm; a smaller one is shown smaller (composite_side).
+FULL_COMPOSITE_MM = 160.0
 #: A detector input shows the body's longer in-plane side times this.
 BODY_MARGIN = 1.04
 #: HU above which a voxel counts as body.
@@ -37,6 +39,7 @@ __all__ = [
     "DetectorTransform",
     "Roi",
     "body_mask",
+    "composite_side",
     "composite_slices",
     "composites",
     "crop_plane",
@@ -87,8 +90,8 @@ def crop_plane(
     """Return one channel of a composite, (size, size) float32 in [0, 1].
 
     hu_slice: (row, column) in HU. spacing_xy: mm along column and row index. box_xyxy: (x0, y0, x1, y1) in voxel edges.
-    The crop is a square in mm around the box's centre, as wide as the box's longer side times ROI_MARGIN; HU are windowed first and then
-    resampled, and pixels whose centre lies outside the box are 0.
+    The crop is a square in mm around the box's centre, composite_side wide; HU are windowed first and then resampled, and pixels whose
+    centre lies outside the box are 0.
     """
     start, step = crop_square(box_xyxy, spacing_xy, size)
     across = _axis_crop(hu_slice.shape[1], start[0], step[0], size, box_xyxy[0], box_xyxy[2])
@@ -97,12 +100,23 @@ def crop_plane(
     return down[:, rows] @ window(hu_slice[rows, columns], phase) @ across[:, columns].T
 
 
+def composite_side(box_side_mm: np.ndarray | float) -> np.ndarray | float:
+    """Return the side in mm of the square that a composite shows of a box, given the box's longer in-plane side in mm.
+
+    Were every box as large as its composite, no network could tell 2 cm from 15. So a box fills the share (side / FULL_COMPOSITE_MM)^(1/4)
+    of its composite, margin included, and all of it from FULL_COMPOSITE_MM on: its masked surround tells its size, and a small lesion
+    still has most of the pixels.
+    """
+    side = np.maximum(box_side_mm, 1e-3) * ROI_MARGIN
+    return side * np.maximum(FULL_COMPOSITE_MM / side, 1) ** 0.25
+
+
 def crop_square(
     box_xyxy: Sequence[float], spacing_xy: Sequence[float], size: int = COMPOSITE_SIZE
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return where a composite lies: voxel edge of its first pixel's edge, and voxels per pixel, both (x, y)."""
     x0, y0, x1, y1 = (float(v) for v in box_xyxy)
-    side_mm = max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1]) * ROI_MARGIN
+    side_mm = float(composite_side(max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1])))
     extent = (side_mm / spacing_xy[0], side_mm / spacing_xy[1])
     return ((x0 + x1 - extent[0]) / 2, (y0 + y1 - extent[1]) / 2), (extent[0] / size, extent[1] / size)
 
