@@ -4,7 +4,7 @@ An exam counts by its class. With the detector's ROIs its probabilities are thos
 whatever that lesion is; an exam without any detection counts as undecided (probability 0.5 in every head). On true ROIs they are those of
 its largest lesion. A lesion is found when a detection overlaps its box by a 3D intersection over union of at least
 lesion_matching.HIT_IOU; every other detection is a false positive. Average precision is on the K depth-matched composites of the largest
-lesion. All intervals are bootstrapped over patients.
+lesion. Exams without a tumour are measured on their own: what is found in them is false. All intervals are bootstrapped over patients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from PediatricLiverDxLib.bundle import read_bundle
-from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT
+from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT, NO_TUMOUR
 from tqdm import tqdm
 
 from .average_precision import match_image, precision_area
@@ -33,6 +33,8 @@ from .sources import source_key
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
 
 MAP_IOU = 0.40
+#: Smaller lesions are mostly too small to be characterised on CT; sensitivity is given for all and for those from this longest side, mm.
+MEASURABLE_MM = 10.0
 #: Classes of each head, the positive one last.
 SIDES = {"stage1": (BENIGN, MALIGNANT), "benign_subtype": (("HH",), ("OBHT",)), "malignant_subtype": (("HB",), ("OMHT",))}
 
@@ -91,6 +93,8 @@ def networks_key(bundle: Path) -> str:
 
 def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
     """Return metrics.json of the exams that `read_exams` read; what they cannot tell (no exam of a class) is None."""
+    every, exams = exams, [exam for exam in exams if exam["class"] != NO_TUMOUR]
+    tumour_free = [exam for exam in every if exam["class"] == NO_TUMOUR]
     patients = np.array([exam["patient_id"] for exam in exams])
     found = [_pipeline_probabilities(exam) for exam in exams]
     true = [exam["true_rois"][0]["probabilities"] if exam["true_rois"] else None for exam in exams]
@@ -98,6 +102,7 @@ def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0
     return plain({
         "exams": len(exams),
         "patients": len(np.unique(patients)),
+        "tumour_free": _tumour_free(tumour_free, draws, seed) if tumour_free else None,
         "pipeline": {
             "detection": _detection(exams, patients, draws, seed),
             **_heads(exams, found, patients, draws, seed),
@@ -110,9 +115,12 @@ def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0
             "accuracy": _accuracy(exams, true),
             "backbones": _backbones(exams, patients, draws, seed),
         },
-        "gate": {verdict: sum(exam["gate"] == verdict for exam in exams) for verdict in ("trust", "look", "do not trust")},
+        "gate": {verdict: sum(exam["gate"] == verdict for exam in every) for verdict in ("trust", "look", "do not trust")},
         "entities": _entities(exams, found, true),
-        "definitions": {"hit_iou_3d": HIT_IOU, "map_iou": MAP_IOU, "bootstrap_draws": draws, "interval": "95 % percentile, over patients"},
+        "definitions": {
+            "hit_iou_3d": HIT_IOU, "map_iou": MAP_IOU, "measurable_mm": MEASURABLE_MM, "bootstrap_draws": draws,
+            "interval": "95 % percentile, over patients",
+        },
     })
 
 
@@ -171,8 +179,8 @@ def _accuracy(exams: Sequence[dict], found: Sequence[dict | None]) -> float:
 
 def _detection(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
     images = [[match_image(np.array(one["found"]), np.array(one["true"]), MAP_IOU) for one in exam["composites"]] for exam in exams]
-    lesions = np.array([exam["true_lesions"] for exam in exams], float)
-    hits = np.array([sum(place is not None for place in exam["matched"]) for exam in exams], float)
+    lesions, hits = _lesions_and_hits(exams, 0.0)
+    measurable, measurable_hits = _lesions_and_hits(exams, MEASURABLE_MM)
     false = np.array([exam["false_positives"] for exam in exams], float)
     largest = np.array([bool(exam["matched"]) and exam["matched"][0] is not None for exam in exams], float)
 
@@ -186,11 +194,35 @@ def _detection(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: in
         "map40_ci95": interval(lambda rows: precision_area([image for row in rows for image in images[row]]), min(draws, 500)),
         "sensitivity_3d": float(hits.sum() / max(1.0, lesions.sum())),
         "sensitivity_3d_ci95": interval(lambda rows: float(hits[rows].sum() / max(1.0, lesions[rows].sum()))),
+        "sensitivity_3d_measurable": float(measurable_hits.sum() / max(1.0, measurable.sum())),
+        "sensitivity_3d_measurable_ci95": interval(lambda rows: float(measurable_hits[rows].sum() / max(1.0, measurable[rows].sum()))),
         "sensitivity_largest": float(largest.mean()),
+        "sensitivity_largest_ci95": interval(lambda rows: float(largest[rows].mean())),
         "false_positives_per_exam": float(false.mean()),
         "false_positives_per_exam_ci95": interval(lambda rows: float(false[rows].mean())),
         "lesions": int(lesions.sum()),
+        "lesions_measurable": int(measurable.sum()),
         "hit_iou": HIT_IOU,
+    }
+
+
+def _lesions_and_hits(exams: Sequence[dict], smallest_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each exam how many lesions of at least `smallest_mm` there are, and how many of them were found."""
+    counted = [[place for place, size in zip(exam["matched"], exam["true_sizes_mm"], strict=True) if size >= smallest_mm] for exam in exams]
+    return np.array([len(one) for one in counted], float), np.array([sum(place is not None for place in one) for one in counted], float)
+
+
+def _tumour_free(exams: Sequence[dict], draws: int, seed: int) -> dict[str, Any]:
+    """Return in how many exams without a tumour nothing was found, and how many false lesions an exam has."""
+    patients = np.array([exam["patient_id"] for exam in exams])
+    false = np.array([len(exam["found"]) for exam in exams], float)
+    clean = bootstrap_interval(lambda rows: float((false[rows] == 0).mean()), patients, draws=draws, seed=seed)
+    return {
+        "exams": len(exams),
+        "patients": len(np.unique(patients)),
+        "specificity": float((false == 0).mean()),
+        "specificity_ci95": list(clean.bounds) if clean.bounds else None,
+        "false_positives_per_exam": float(false.mean()),
     }
 
 

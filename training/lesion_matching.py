@@ -28,6 +28,11 @@ def box_iou_3d(one: IndexBox, other: IndexBox) -> float:
     return float(shared / union) if union > 0 else 0.0
 
 
+def longest_side_mm(box: IndexBox, spacing_xyz: Sequence[float]) -> float:
+    """Return a box's longest side in mm."""
+    return float((np.subtract(box[3:], box[:3]) * np.asarray(spacing_xyz)).max())
+
+
 def match(truths: Sequence[IndexBox], detections: Sequence[IndexBox], iou: float = HIT_IOU) -> Matching:
     """Match each truth to at most one detection and the reverse, largest overlap first."""
     overlaps = np.array([[box_iou_3d(truth, found) for found in detections] for truth in truths]).reshape(len(truths), len(detections))

@@ -110,9 +110,20 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         f"- Detection on composites, mAP at IoU 0.40: {_value(detection['map40'], detection.get('map40_ci95'))}",
         f"- Lesions found (3D IoU from {detection['hit_iou']:g}): "
         f"{_value(detection['sensitivity_3d'], detection.get('sensitivity_3d_ci95'))}",
+        *([
+            f"- Of them, those with a side of {metrics['definitions']['measurable_mm']:g} mm or more: "
+            f"{_value(detection['sensitivity_3d_measurable'], detection['sensitivity_3d_measurable_ci95'])}",
+            f"- Largest lesion of an exam found: {_value(detection['sensitivity_largest'], detection['sensitivity_largest_ci95'])}",
+        ] if "sensitivity_3d_measurable" in detection else []),
         f"- False positives per exam: {_value(detection['false_positives_per_exam'], detection.get('false_positives_per_exam_ci95'))}",
         f"- Calibration error of stage 1: {_number(pipeline['calibration_error'])}",
     ]
+    if metrics.get("tumour_free"):
+        free = metrics["tumour_free"]
+        lines.append(
+            f"- {free['exams']} further exams without a tumour, {free['patients']} patients: nothing found in "
+            f"{_value(free['specificity'], free['specificity_ci95'])} of them, {free['false_positives_per_exam']:.2f} false lesions an exam"
+        )
     if metrics.get("baselines"):
         rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]
         text = "Logistic regression on the same exams, trained on the same training exams:"

@@ -18,7 +18,7 @@ from PediatricLiverDxLib.exam import read_exam
 from .baselines import lesion_features
 from .cache import sections
 from .cohort import ExamRecord
-from .lesion_matching import match
+from .lesion_matching import longest_side_mm, match
 from .truth import read_lesions
 
 #: Lowest score of a box that counts in the average precision.
@@ -38,7 +38,7 @@ def read_one(record: ExamRecord, bundle: Path, threads: int = 1) -> dict[str, An
         "exam_id": record.exam_id, "patient_id": record.patient_id, "class": record.class_name, "entity": record.entity,
         "age_years": record.age_years,
         "gate": diagnosis.gate.verdict,
-        "true_lesions": len(lesions),
+        "true_sizes_mm": [round(longest_side_mm(lesion.box, aligned.grid.spacing_xyz), 1) for lesion in lesions],
         "matched": list(matching.detections),
         "false_positives": matching.false_positives,
         "found": [

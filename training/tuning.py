@@ -16,6 +16,9 @@ from .lesion_matching import match
 
 #: Temperatures are kept in this range: few validation exams, all of them right, would ask for certainty.
 TEMPERATURES = (0.5, 6.0)
+#: False lesions an exam that thresholds may give on validation exams: a missed lesion costs more than a box that is clicked away, and more
+#: than one of those an exam is a nuisance.
+MOST_FALSE_POSITIVES = 0.8
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,13 @@ def fit_ensemble(found: Mapping[str, LesionLogits]) -> dict[str, dict[str, float
     return {name: {head: round(own[name][head] * shared[head], 4) for head in HEADS} for name in own}
 
 
-def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = 0.4) -> LinkChoice:
+def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOST_FALSE_POSITIVES) -> LinkChoice:
     """Return the thresholds and linking with the highest sensitivity among those with few enough false positives per exam.
 
     Equal sensitivities go to fewer false positives. When nothing has few enough, the fewest.
     """
     choices = []
-    for threshold, iou, gap, merge in itertools.product((0.1, 0.2, 0.3), (0.2, 0.35), (4.0, 9.0), (0.5,)):
+    for threshold, iou, gap, merge in itertools.product((0.05, 0.1, 0.2), (0.2, 0.35), (4.0, 9.0), (0.5,)):
         above = [[boxes[boxes[:, 4] >= threshold] for boxes in exam.slices] for exam in exams]
         loose = LinkParameters(iou=iou, gap=gap, merge=merge, min_score=0.0)
         linked = [link(slices, exam.spacing_xyz, loose) for slices, exam in zip(above, exams, strict=True)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
+from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, NO_TUMOUR, InputError
 
 from training import evaluate
 from training.baselines import baseline_scores
@@ -27,7 +27,7 @@ def read_exam(number: int, class_name: str, *, right: bool = True) -> dict:
     box = [10.0, 10.0, 30.0, 30.0]
     return {
         "exam_id": f"e{number}", "patient_id": f"p{number}", "class": class_name, "entity": "", "age_years": 3.0, "gate": "trust",
-        "true_lesions": 1, "matched": [0], "false_positives": 0,
+        "true_sizes_mm": [30.0], "matched": [0], "false_positives": 0,
         "found": [{"score": 0.9, "probabilities": probabilities, "decision": named}],
         "true_rois": [{"probabilities": probabilities, "backbones": {"resnet18": probabilities}}],
         "composites": [{"found": [[*box, 0.9]], "true": [box]}],
@@ -64,6 +64,26 @@ def test_measured_figures_are_those_of_the_exams():
     assert metrics["pipeline"]["detection"]["map40"] == pytest.approx(1)
     assert metrics["true_rois"]["malignant_subtype"]["auc"] == pytest.approx(1)
     assert metrics["pipeline"]["stage1"]["ci95"][1] == pytest.approx(1)
+
+
+def test_exams_without_a_tumour_are_measured_on_their_own():
+    exams = [read_exam(n, CLASSES[n % 4]) for n in range(8)]
+    nothing = {"class": NO_TUMOUR, "true_sizes_mm": [], "matched": [], "true_rois": [], "composites": []}
+    free = [{**read_exam(100 + n, "HB"), **nothing} for n in range(4)]
+    free[1:] = [{**exam, "found": []} for exam in free[1:]]
+    metrics = measure(exams + free, draws=50)
+    assert metrics["tumour_free"]["exams"] == metrics["tumour_free"]["patients"] == 4
+    assert metrics["tumour_free"]["specificity"] == 0.75 and metrics["tumour_free"]["false_positives_per_exam"] == 0.25
+    without = {**measure(exams, draws=50), "tumour_free": metrics["tumour_free"], "gate": metrics["gate"]}
+    assert without == metrics
+    assert "4 further exams without a tumour" in model_card(document(metrics))
+
+
+def test_small_lesions_count_apart():
+    exam = {**read_exam(0, "HB"), "true_sizes_mm": [30.0, 7.0], "matched": [0, None]}
+    detection = measure([exam], draws=20)["pipeline"]["detection"]
+    assert detection["sensitivity_3d"] == 0.5 and detection["sensitivity_3d_measurable"] == 1
+    assert (detection["lesions"], detection["lesions_measurable"]) == (2, 1)
 
 
 @pytest.fixture

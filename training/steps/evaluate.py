@@ -8,7 +8,8 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle; its metrics and model card are written")
-    parser.add_argument("--exams", type=Path, required=True, help="exams.csv of exams that no training has seen")
+    parser.add_argument("--exams", type=Path, required=True, nargs="+",
+                        help="exams.csv of exams that no training has seen; several are joined")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for metrics.json; an interrupted run goes on there")
     parser.add_argument("--split", choices=("all", "test"), default="all",
                         help="test: only the exams that the run's split left for testing; needs --run")
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from PediatricLiverDxLib.bundle import read_bundle
     from PediatricLiverDxLib.vocabulary import InputError
 
-    from training.cohort import read_cohort, read_exams_csv, split_by_patient
+    from training.cohort import read_cohort, split_by_patient
     from training.configuration import configuration_of_run
     from training.evaluate import measure, measure_baselines, read_exams
     from training.export import write_document
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--run and --train-exams belong together; give both or neither")
     if args.split == "test" and args.run is None:
         raise InputError("--split test asks for the split of a run; give --run and --train-exams")
-    records, configuration, splits = read_exams_csv(args.exams), None, None
+    records, configuration, splits = read_cohort(args.exams), None, None
     if args.run is not None:
         configuration = configuration_of_run(args.run)
         cohort = configuration.cohort
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
             left = {record.exam_id for record in splits["test"]}
             records = tuple(record for record in records if record.exam_id in left)
             if not records:
-                raise InputError(f"none of the exams of {args.exams.name} was left for testing by the run; evaluate other exams")
+                raise InputError("none of the given exams was left for testing by the run; evaluate other exams")
         refuse_known([*splits["train"], *splits["validation"]], records)
     if not refuse_seen(read_bundle(args.bundle).document, records):
         print("note: the bundle does not say which exams it was trained on, so that none of these is among them could not be checked")
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     write_json(args.output / "metrics.json", metrics)
     if not args.keep_bundle:
         write_document(args.bundle, {**read_bundle(args.bundle).document, "metrics": metrics})
-    print(json.dumps({name: metrics[name] for name in ("exams", "pipeline", "true_rois", "gate")}, indent=1))
+    print(json.dumps({name: metrics[name] for name in ("exams", "pipeline", "true_rois", "tumour_free", "gate")}, indent=1))
 
 
 def _cached(records, configuration, args: argparse.Namespace):
