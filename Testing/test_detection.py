@@ -139,6 +139,13 @@ def test_detector_finds_nothing_where_nothing_is(networks, tiny_aligned):
     assert networks.detector.find(replace(tiny_aligned, hu=np.minimum(tiny_aligned.hu, 100))) == []
 
 
+@pytest.mark.parametrize(("columns", "lesions"), [(slice(20, 70), 1), (slice(10, 86), 0)])
+def test_what_is_as_wide_as_the_body_is_no_lesion(networks, tiny_aligned, columns, lesions):
+    hu = np.minimum(tiny_aligned.hu, 100)
+    hu[0, 8:16, 38:46, columns] = 240
+    assert len(networks.detector.find(replace(tiny_aligned, hu=hu))) == lesions
+
+
 def test_what_progress_raises_ends_the_search(networks, tiny_aligned):
     class Cancelled(Exception):
         pass

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .composites import DETECTOR_SIZE, detector_images, detector_transform
+from .composites import BODY_MARGIN, DETECTOR_SIZE, detector_images, detector_transform
 from .concurrency import in_order
 from .rois import IndexBox, Roi, sorted_by_size
 from .vocabulary import InputError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Slices per run of the detector.
 BATCH = 4
+#: A box wider or higher than this part of the body's longer in-plane side is not a lesion. Lesions of the phantoms reach 0.55.
+MOST_OF_BODY = 0.75
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,12 @@ class Detector:
     threads: int = 1
 
     def slice_boxes(self, aligned: AlignedExam, progress: Callable[[float], None] | None = None) -> list[np.ndarray]:
-        """Return for every slice an (m, 5) array of x0, y0, x1, y1 in voxel edges of the aligned grid, cut at its borders, and score."""
+        """Return for every slice an (m, 5) array of x0, y0, x1, y1 in voxel edges of the aligned grid, cut at its borders, and score.
+
+        Boxes that span most of the body (MOST_OF_BODY) are left out.
+        """
         transform = detector_transform(aligned, self.size)
+        widest = MOST_OF_BODY * self.size / BODY_MARGIN
         width, height, n_slices = aligned.grid.size_xyz
         found: list[np.ndarray] = []
 
@@ -206,6 +212,7 @@ class Detector:
 
         for predictions in in_order(predict, range(0, n_slices, BATCH), self.threads):
             for boxes in boxes_of(predictions, self.threshold, self.iou_nms):
+                boxes = boxes[(boxes[:, 2:4] - boxes[:, :2]).max(1) <= widest]
                 boxes[:, :4] = transform.to_index(boxes[:, :4])
                 boxes[:, :4:2], boxes[:, 1:4:2] = boxes[:, :4:2].clip(0, width), boxes[:, 1:4:2].clip(0, height)
                 found.append(boxes[(boxes[:, 2:4] > boxes[:, :2]).all(1)])
