@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from monai.data import ThreadBuffer
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE
-from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError
+from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, InputError, K
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -30,6 +30,7 @@ from .backbones import Backbone, build_backbone
 from .cache import CachedExam
 from .composite_batches import ENTITIES, CompositeBatches
 from .configuration import ClassifierSettings, Configuration
+from .pkcp import mean_over_composites
 from .run_folder import (
     AveragedWeights,
     append_history,
@@ -144,16 +145,17 @@ def predict(model: Backbone, exams: Sequence[CachedExam], device: torch.device |
     """Return the logits of every cached lesion on its true box, as diagnosis makes its composites; nothing is augmented."""
     model.eval()
     rows = [(exam, rank) for exam in exams for rank in range(len(exam.lesions))]
-    logits = []
-    for start in range(0, len(rows), batch // 3):
-        part = rows[start : start + batch // 3]
+    logits = [np.zeros((0, len(HEADS)), np.float32)]
+    for start in range(0, len(rows), batch // K):
+        part = rows[start : start + batch // K]
         images = torch.from_numpy(np.concatenate([exam.composites[rank] for exam, rank in part])).to(device).float().div_(255)
         with autocast(torch.device(device)):
             found = model(images.contiguous(memory_format=torch.channels_last))[1]
-        logits.append(found.float().cpu().numpy().reshape(len(part), -1, len(HEADS)).mean(1))
+        logits.append(found.float().cpu().numpy())
+    _, means = mean_over_composites(np.concatenate(logits), np.repeat(np.arange(len(rows)), K))
     return LesionLogits(
         np.array([exam.exam_id for exam, _ in rows]), np.array([exam.class_index for exam, _ in rows], int),
-        np.array([rank for _, rank in rows], int), np.concatenate(logits) if logits else np.zeros((0, len(HEADS)), np.float32),
+        np.array([rank for _, rank in rows], int), means,
     )
 
 

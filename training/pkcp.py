@@ -1,13 +1,13 @@
-"""Phase-wise K-slice Cartesian product (PKCP, arXiv 2511.19478): an exam's slices per phase in, 4-channel composites out.
+"""Phase-wise K-slice Cartesian product (PKCP, arXiv 2511.19478): which slices make a composite, what is its box, what is an exam's mean.
 
-A composite takes one of an exam's K slices from every phase. Minority classes give every choice, K^4 = 81 composites an exam; majority
-classes only the depth-matched choices, K = 3. The box of a composite is the smallest that encloses the four slices' boxes.
+A composite is a 4-channel image of one of an exam's K slices from every phase. Minority classes give every choice, K^4 = 81 composites an
+exam; majority classes only the depth-matched choices, K = 3. The box of a composite is the smallest that encloses the four slices' boxes.
+What is said of an exam is the mean over its composites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
 from itertools import product
 
 import numpy as np
@@ -15,15 +15,6 @@ from PediatricLiverDxLib.vocabulary import PHASES, K
 
 #: Classes that the paper expands to all composites.
 MINORITY = ("OBHT", "OMHT")
-
-
-@dataclass(frozen=True)
-class Composite:
-    """One slice per phase: `choice` their places among the K, `image` (phase, row, column), `box` (x0, y0, x1, y1) in pixel edges."""
-
-    choice: tuple[int, ...]
-    image: np.ndarray
-    box: tuple[float, float, float, float]
 
 
 def depth_matched_choices(k: int = K, phases: int = len(PHASES)) -> tuple[tuple[int, ...], ...]:
@@ -47,21 +38,13 @@ def enclosing_box(boxes: np.ndarray) -> tuple[float, float, float, float]:
     return (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
 
 
-def expand(slices: np.ndarray, boxes: np.ndarray, class_name: str, expanded: Collection[str] = MINORITY) -> Iterator[Composite]:
-    """Yield an exam's composites.
+def mean_over_composites(values: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average (n, ...) float values of composites by what each shows, its exam or one of an exam's lesions.
 
-    slices: (phase, place, row, column), the K slices of each phase. boxes: (phase, place, 4), the lesion's box in each of them.
+    shown: (n,) a number or name for each composite. Returns these once each in ascending order, and their means in the values' own type.
     """
-    phases = np.arange(slices.shape[0])
-    for choice in choices_of(class_name, expanded):
-        places = np.array(choice)
-        yield Composite(choice, slices[phases, places], enclosing_box(boxes[phases, places]))
-
-
-def mean_over_composites(values: np.ndarray, exam: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average (n, ...) values of composites by exam: (exams in ascending order, (exams, ...) means)."""
-    exams, place = np.unique(exam, return_inverse=True)
-    sums = np.zeros((len(exams), *np.shape(values)[1:]))
+    names, place = np.unique(shown, return_inverse=True)
+    sums = np.zeros((len(names), *np.shape(values)[1:]), np.asarray(values).dtype)
     np.add.at(sums, place, values)
-    counts = np.bincount(place).reshape(-1, *(1,) * (np.ndim(values) - 1))
-    return exams, sums / counts
+    counts = np.bincount(place, minlength=len(names)).astype(sums.dtype)
+    return names, sums / counts.reshape(-1, *(1,) * (sums.ndim - 1))
