@@ -92,7 +92,8 @@ def pick_device(name: str) -> torch.device:
     """Return the named device; "auto" takes a GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
+
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the device computes in it natively; elsewhere it would be slower than float32."""
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
