@@ -33,6 +33,9 @@ MIN_OVERLAP = 0.7
 #: Solidity of lung and air at most.
 _LUNG = 0.25
 
+#: Voxels that are resampled at a time.
+_SLAB_VOXELS = 2_000_000
+
 #: Cubes of local correlation, in coarse voxels.
 _CUBE = 5
 
@@ -180,7 +183,17 @@ def _resampled(image: sitk.Image, fixed: sitk.Image, field: sitk.Image | None) -
         return sitk.GetArrayViewFromImage(image).astype(np.float32)
     # The transform takes its image over, so it gets a copy.
     transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
-    return sitk.GetArrayFromImage(sitk.Resample(image, fixed, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32))
+    width, height, n_slices = fixed.GetSize()
+    hu = np.empty((n_slices, height, width), np.float32)
+    # A few slices at a time: the whole of a large scan takes seconds in which nobody could cancel.
+    step = max(1, _SLAB_VOXELS // (width * height))
+    for z in range(0, n_slices, step):
+        size, origin = (width, height, min(step, n_slices - z)), fixed.TransformIndexToPhysicalPoint((0, 0, z))
+        slab = sitk.Resample(
+            image, size, transform, sitk.sitkLinear, origin, fixed.GetSpacing(), fixed.GetDirection(), AIR, sitk.sitkFloat32
+        )
+        hu[z : z + step] = sitk.GetArrayViewFromImage(slab)
+    return hu
 
 
 def _differences(image: sitk.Image, fixed: sitk.Image) -> str:

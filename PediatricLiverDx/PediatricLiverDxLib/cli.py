@@ -1,4 +1,4 @@
-"""The command line: `pediatric-liver-dx diagnose STUDY -o OUT` and `pediatric-liver-dx bundle verify DIR`.
+"""The command line: `pediatric-liver-dx diagnose STUDY -o OUT`, `pediatric-liver-dx bundle verify DIR` and `pediatric-liver-dx worker`.
 
 Exit codes: 0 done; 2 the input is not usable, one line on standard error says what and why; 1 a defect of ours, with a traceback.
 """
@@ -90,7 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     verify = bundle.add_parser("verify", help="check every file and network of a bundle")
     verify.add_argument("folder", type=Path, metavar="DIR")
     verify.set_defaults(run=_verify)
+
+    text = "answer requests from the Slicer module: JSON lines on standard input and output (see worker.py)"
+    commands.add_parser("worker", help=text, description=text[0].upper() + text[1:] + ".").set_defaults(run=_worker)
     return parser
+
+
+def _worker(options: argparse.Namespace, started: float) -> int:
+    from .worker import run
+
+    return run()
 
 
 def _verify(options: argparse.Namespace, started: float) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Told the stage ("align", "detect", "classify", "gate", "write"), the part of it that is done (0 to 1), and a text for the user.
 Progress = Callable[[str, float, str], None]
+
+#: Lesions by centre, size and axes of their box, each with its embedding for the gate.
+KnownLesions = MutableMapping[tuple, tuple["LesionDiagnosis", np.ndarray]]
 
 #: Goes up when a key of result.json changes its meaning or goes.
 SCHEMA_VERSION = "1.0"
@@ -174,6 +177,7 @@ def diagnose(
     networks: Networks,
     *,
     rois: Sequence[Roi] | None = None,
+    known: KnownLesions | None = None,
     progress: Progress | None = None,
     timings_s: Mapping[str, float] | None = None,
 ) -> Diagnosis:
@@ -181,11 +185,14 @@ def diagnose(
 
     rois: boxes to use instead of the detector's; an empty sequence means that there is no lesion. A box over the volume's edge is cut,
     one outside is left out, both with a warning.
+    known: lesions of an earlier diagnosis of the same aligned exam with the same networks, whose boxes are not classified again; in the end
+    it holds those of this one.
     progress: what it raises ends the diagnosis, which is how to cancel. timings_s: seconds of earlier stages, to be kept in the result.
 
     Raises InputError when every given box lies outside the volume.
     """
     tell = progress or (lambda stage, fraction, text: None)
+    known = {} if known is None else known
     timings, started = dict(timings_s or {}), time.perf_counter()
 
     def lap(stage: str) -> None:
@@ -206,11 +213,15 @@ def diagnose(
     lesions, embeddings = [], []
     for n, roi in enumerate(found):
         text = f"Classifying lesion {n + 1} of {len(found)}"
-        lesion, embedding = _diagnose_lesion(
-            aligned, roi, networks, lambda part, n=n, text=text: tell("classify", (n + part) / len(found), text)
-        )
-        lesions.append(lesion)
+        if (box := _box(roi)) not in known:
+            known[box] = _diagnose_lesion(
+                aligned, roi, networks, lambda part, n=n, text=text: tell("classify", (n + part) / len(found), text)
+            )
+        lesion, embedding = known[box]
+        lesions.append(replace(lesion, id=roi.id, roi=roi, detection_score=roi.score))
         embeddings.append(embedding)
+    for box in set(known) - {_box(roi) for roi in found}:
+        del known[box]
     lap("classify")
     tell("gate", 0.0, "Comparing with what the bundle was trained on")
     gate = judge(networks.bundle, exam, aligned, lesions, embeddings, cut)
@@ -222,6 +233,10 @@ def diagnose(
         size=tuple(aligned.grid.size_xyz),
     )
     return Diagnosis(networks.bundle.info, summary, tuple(dict.fromkeys(warnings)), gate, tuple(lesions), timings)
+
+
+def _box(roi: Roi) -> tuple:
+    return roi.center_ras_mm, roi.size_mm, roi.axes_ras
 
 
 def _inside(rois: Sequence[Roi], aligned: AlignedExam) -> tuple[list[Roi], set[str], list[str]]:

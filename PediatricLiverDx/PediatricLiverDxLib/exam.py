@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from .candidates import Candidate, candidate_of_path, candidates_of_study
 from .enhancement import measure_enhancement
+from .exam_features import exam_features
 from .hounsfield import canonical_hu
 from .notices import Notice, grave
 from .recognition import SURE, contradictions, phases_from_images
@@ -83,6 +85,11 @@ class Exam:
 
     phases: Mapping[str, PhaseVolume]
     warnings: tuple[Notice | str, ...] = ()
+
+    @cached_property
+    def features(self) -> Mapping[str, np.ndarray]:
+        """Say what each phase looks like (exam_features); measured once, however often a box is corrected."""
+        return exam_features(self)
 
 
 def exam_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str] | None = None) -> Exam:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .alignment import MIN_SIMILARITY
-from .exam_features import FEATURES, exam_features
+from .exam_features import FEATURES
 from .vocabulary import PHASE_NAMES, PHASES
 from .wording import percent
 
@@ -87,7 +87,7 @@ def judge(
 def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
     gate = bundle.document["gate"]
     found = []
-    for phase, vector in exam_features(exam).items():
+    for phase, vector in exam.features.items():
         statistics = gate["phases"].get(phase)
         if statistics is None:
             found.append((DO_NOT_TRUST, f"The bundle was not trained with a {PHASE_NAMES[phase]} phase."))

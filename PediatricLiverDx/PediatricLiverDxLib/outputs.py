@@ -134,10 +134,11 @@ def _former_lesion_files(out: Path) -> list[str]:
         return []  # nothing of ours, or nothing that can be told
 
 
-def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, scene: bool = True) -> Diagnosis:
+def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, scene: bool = True, report: bool = True) -> Diagnosis:
     """Write everything into a folder and return the diagnosis as written, with the time that it took and what had to be left out.
 
-    scene: whether to write scene.mrb; where Slicer's core cannot be used it is left out and a warning says so. Raises OutputError.
+    scene: whether to write scene.mrb; where Slicer's core cannot be used it is left out and a warning says so. report: whether to write
+    report.html. Raises OutputError.
     """
     folder, started = Path(folder), time.perf_counter()
     write_scene, why_not = scene_writer() if scene else (None, "")
@@ -149,7 +150,8 @@ def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, s
             write_roi(lesion.roi, folder / lesion.roi_file)
         if write_scene:
             write_scene(diagnosis, aligned, folder / SCENE)
-        write_report(diagnosis, aligned, folder / REPORT)
+        if report:
+            write_report(diagnosis, aligned, folder / REPORT)
         diagnosis = replace(diagnosis, timings_s={**diagnosis.timings_s, "write": time.perf_counter() - started})
         text = json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / RESULT).write_text(text + "\n", encoding="utf-8")

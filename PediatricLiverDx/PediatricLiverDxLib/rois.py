@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,18 +152,20 @@ def _roi_of(markup: dict[str, Any], id: str, name: str) -> Roi:
         axes = np.asarray(markup.get("orientation", np.eye(3)), float).reshape(3, 3).T * to_ras
     except (KeyError, TypeError, ValueError):
         raise InputError(f"The ROI in {name} has no complete box (centre and size, three numbers each); place it again.") from None
-    axes, size = _nearest_to_ras(axes, size)
+    axes, size = nearest_to_ras(axes, size)
     try:
-        return Roi(_vector(center), _vector(size), tuple(_vector(axis) for axis in axes), id=id, source="radiologist")
+        return Roi(_vector(center), size, axes, id=id, source="radiologist")
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
 
 
-def _nearest_to_ras(axes: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order and turn a box's axes so that row i points along RAS axis i; the box itself stays as it is."""
+def nearest_to_ras(axes: Sequence[Sequence[float]], size: Sequence[float]) -> tuple[tuple[Vector, Vector, Vector], Vector]:
+    """Order and turn a box's axes so that row i points along RAS axis i, and order its sizes alike; the box itself stays as it is."""
+    axes, size = np.asarray(axes, float), np.asarray(size, float)
     best = max(itertools.permutations(range(3)), key=lambda order: sum(abs(axes[row, column]) for column, row in enumerate(order)))
     axes, size = axes[list(best)], size[list(best)]
-    return axes * np.where(np.diag(axes) < 0, -1.0, 1.0)[:, None], size
+    axes = axes * np.where(np.diag(axes) < 0, -1.0, 1.0)[:, None]
+    return tuple(_vector(axis) for axis in axes), _vector(size)
 
 
 def write_roi(roi: Roi, path: Path) -> None:

@@ -1,0 +1,65 @@
+"""A temporary folder that only this user can read, for volumes on their way to the worker; gone with its process, or at the next start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from .vocabulary import InputError
+
+PREFIX = "pediatric-liver-dx-"
+
+#: Locked as long as the process lives that made the folder; a lock needs no process number, which another process may have by now.
+_LOCK = ".in-use"
+
+
+@dataclass(frozen=True)
+class PrivateFolder:
+    """Hold a folder and the open file whose lock says that it is in use."""
+
+    path: Path
+    lock: BinaryIO
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it; a second time does nothing."""
+        self.lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def make_private_folder() -> PrivateFolder:
+    """Make a folder, after removing those of processes that were killed. Raises InputError where no temporary file can be written."""
+    try:
+        remove_abandoned(Path(tempfile.gettempdir()))
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = (path / _LOCK).open("w+b")
+        _lock(lock)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"No temporary folder can be made ({reason}); make room on the disk of the temporary files.") from None
+    return PrivateFolder(path, lock)
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the private folders in `parent` whose process is gone. One without a lock file is left: it may just be being made."""
+    for path in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            with (path / _LOCK).open("r+b") as lock:
+                _lock(lock)
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed or the process ends; raises OSError when another process holds it."""
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
