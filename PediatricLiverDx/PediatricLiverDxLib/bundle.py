@@ -23,6 +23,7 @@ import numpy as np
 
 from .bundle_contents import ADVICE, BUNDLE_FILE, HEADS_FILE, checked_arrays, checked_document
 from .detection import Detector, LinkParameters
+from .heap import return_free_memory
 from .vocabulary import HEADS, PHASES, InputError
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
         weights[backbone] = weight
     # the sessions have what they need of the files
     temperatures = {backbone: bundle.temperatures(backbone) for backbone in sessions}
-    return Networks(replace(bundle, files={}), found, sessions, weights, temperatures, threads)
+    networks = Networks(replace(bundle, files={}), found, sessions, weights, temperatures, threads)
+    del bundle
+    # 50 MB that unpacking the weights took
+    return_free_memory()
+    return networks
 
 
 def available_cores() -> int:

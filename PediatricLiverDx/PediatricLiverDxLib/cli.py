@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, wording
+from .heap import share_one_heap
 from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def program() -> None:
     """Run as a program of its own: leave when everything is said and on disk, without first taking networks and VTK apart."""
     # has to be said before numpy is imported: on products as small as ours its threads only get in each other's way
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    share_one_heap()
     # the temporary folder is taken away on kill as well
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if isinstance(sys.stdout, io.TextIOWrapper):
