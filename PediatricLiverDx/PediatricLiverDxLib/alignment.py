@@ -87,7 +87,8 @@ def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], Non
     reference = next(phase for phase in REFERENCE_ORDER if phase in exam.phases)
     fixed = exam.phases[reference].image
     grid = Grid.of(fixed)
-    hu = np.full((len(PHASES), *grid.size_xyz[::-1]), AIR, np.float32)
+    hu = np.empty((len(PHASES), *grid.size_xyz[::-1]), np.float32)
+    hu[[n for n, phase in enumerate(PHASES) if phase not in exam.phases]] = AIR
     alignment: dict[str, PhaseAlignment] = {}
     warnings: list[str] = []
     coarse_fixed = coarse_volume(fixed)
@@ -102,7 +103,7 @@ def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], Non
             warnings += notes
         if phase != reference and not same_grid(fixed, image):
             warnings.append(f"{phase} was acquired on another grid than {reference} ({_differences(image, fixed)}) and was resampled.")
-        hu[PHASES.index(phase)] = _resampled(image, fixed, field)
+        _place(hu[PHASES.index(phase)], image, fixed, field)
     tell("aligned", 1.0)
     present = tuple(phase in exam.phases for phase in PHASES)
     return AlignedExam(hu, present, reference, grid, {phase: alignment[phase] for phase in PHASES if phase in alignment}, tuple(warnings))
@@ -178,22 +179,13 @@ def _lengths_mm(field: sitk.Image, grid: sitk.Image) -> np.ndarray:
     return np.linalg.norm(sitk.GetArrayViewFromImage(vectors), axis=-1)
 
 
-def _resampled(image: sitk.Image, fixed: sitk.Image, field: sitk.Image | None) -> np.ndarray:
-    if field is None and same_grid(image, fixed):
-        return sitk.GetArrayViewFromImage(image).astype(np.float32)
-    # The transform takes its image over, so it gets a copy.
-    transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
-    width, height, n_slices = fixed.GetSize()
-    hu = np.empty((n_slices, height, width), np.float32)
-    # A few slices at a time: the whole of a large scan takes seconds in which nobody could cancel.
-    step = max(1, _SLAB_VOXELS // (width * height))
-    for z in range(0, n_slices, step):
-        size, origin = (width, height, min(step, n_slices - z)), fixed.TransformIndexToPhysicalPoint((0, 0, z))
-        slab = sitk.Resample(
-            image, size, transform, sitk.sitkLinear, origin, fixed.GetSpacing(), fixed.GetDirection(), AIR, sitk.sitkFloat32
-        )
-        hu[z : z + step] = sitk.GetArrayViewFromImage(slab)
-    return hu
+def _place(voxels: np.ndarray, image: sitk.Image, fixed: sitk.Image, field: sitk.Image | None) -> None:
+    """Write an image's HU into voxels, float32 (slice, row, column) on the grid of `fixed`."""
+    if field is not None or not same_grid(image, fixed):
+        # The transform takes its image over, so it gets a copy.
+        transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
+        image = sitk.Resample(image, fixed, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32)
+    voxels[:] = sitk.GetArrayViewFromImage(image)
 
 
 def _differences(image: sitk.Image, fixed: sitk.Image) -> str:

@@ -128,7 +128,8 @@ def build_scene(scene: Any, diagnosis: Diagnosis, aligned: AlignedExam) -> Scene
     for phase, acquired, hu in zip(PHASES, aligned.present, aligned.hu, strict=True):
         if acquired:
             volume = add(slicer.vtkMRMLScalarVolumeNode(), PHASE_NAMES[phase].capitalize(), folder, phase=phase)
-            _fill_volume(volume, np.rint(hu).astype(np.int16), ijk_to_ras(aligned.grid))
+            voxels = np.empty(hu.shape, np.int16)
+            _fill_volume(volume, np.rint(hu, out=voxels, casting="unsafe"), ijk_to_ras(aligned.grid))
             _show_phase(scene, volume, phase)
             volumes[phase] = volume
 
