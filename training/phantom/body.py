@@ -234,4 +234,4 @@ def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, musc
         end = np.array([top - 160.0 * build.scale, frame.spine_centre_y - 8 * build.scale, side * 1.15 * build.vertebra_width])
         shape = canvas.refine(capsule(*c.coarse().at(...), start, end, 0.12 * build.vertebra_width, 0.62 * build.vertebra_width))
         shape = np.maximum(np.maximum(shape, rooms.cavity), 0.5 - rooms.spine)
-        canvas.paint_shape(canvas.everywhere, shape, muscle_hu)
+        canvas.paint_shape(canvas.everywhere, shape, muscle_hu, "muscle")

@@ -13,21 +13,32 @@ from .fields import expand, linear_matrix, soft_step
 
 Box = tuple[slice, slice, slice]
 
+#: Tissues whose places a canvas can note, in the order of their labels from 1.
+TISSUES = ("liver", "spleen", "kidney cortex", "kidney medulla", "muscle", "aorta", "portal vein")
+
 #: Every how many samples (z, y, x) large smooth shapes are evaluated; between them a distance is linear to 0.03 mm (radius 100 mm).
 COARSE = (2, 4, 4)
 
 
 @dataclass
 class Canvas:
-    """A grid to paint on. z, y, x: coordinates (mm) of its samples; hu: float32 (4, nz, ny, nx), air at the start."""
+    """A grid to paint on. z, y, x: coordinates (mm) of its samples; hu: float32 (4, nz, ny, nx), air at the start.
+
+    tissues: uint8 (nz, ny, nx), which of TISSUES was painted last at a sample, 0 for anything else; None where nobody asks.
+    """
 
     z: np.ndarray
     y: np.ndarray
     x: np.ndarray
     hu: np.ndarray = field(init=False)
+    tissues: np.ndarray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.hu = np.full((4, len(self.z), len(self.y), len(self.x)), -1000.0, np.float32)
+
+    def note_tissues(self) -> None:
+        """From here on keep `tissues`."""
+        self.tissues = np.zeros(self.hu.shape[1:], np.uint8)
 
     @property
     def pixel_mm(self) -> float:
@@ -59,24 +70,26 @@ class Canvas:
         axes = zip((self.z, self.y, self.x), self.coarse_axes, strict=True)
         return expand(values.astype(np.float32), *(linear_matrix(fine, coarse) for fine, coarse in axes))
 
-    def paint(self, box: Box, occupancy: np.ndarray, hu: np.ndarray) -> None:
-        """Blend a tissue into the world: `occupancy` (box shape) 0..1, `hu` (4,) or (4, box shape)."""
+    def paint(self, box: Box, occupancy: np.ndarray, hu: np.ndarray, tissue: str | None = None) -> None:
+        """Blend a tissue into the world: `occupancy` (box shape) 0..1, `hu` (4,) or (4, box shape), `tissue` its name if in TISSUES."""
         tight = _occupied(occupancy)
         if tight is None:
             return
         occupancy = occupancy[tight]
         view = self.hu[(slice(None), *box)][(slice(None), *tight)]
-        tissue = np.asarray(hu, np.float32)
-        if tissue.ndim > 1:
-            tissue = tissue[(slice(None), *tight)]
+        target = np.asarray(hu, np.float32)
+        if target.ndim > 1:
+            target = target[(slice(None), *tight)]
         for phase in range(4):
-            change = tissue[phase] - view[phase]
+            change = target[phase] - view[phase]
             change *= occupancy
             view[phase] += change
+        if self.tissues is not None:
+            self.tissues[box][tight][occupancy > 0.5] = TISSUES.index(tissue) + 1 if tissue else 0
 
-    def paint_shape(self, box: Box, signed_mm: np.ndarray, hu: np.ndarray) -> None:
+    def paint_shape(self, box: Box, signed_mm: np.ndarray, hu: np.ndarray, tissue: str | None = None) -> None:
         """Paint the inside of a signed distance (mm), its edge blended over a pixel."""
-        self.paint(box, soft_step(signed_mm, self.pixel_mm), hu)
+        self.paint(box, soft_step(signed_mm, self.pixel_mm), hu, tissue)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,8 @@ class PhantomExam:
     """A generated exam and its truth.
 
     phases: int16 HU images (LPS) of the phases that the exam has; lesions: uint8 labels 1..n on the PVP grid; displacements: for each
-    phase but PVP a vector image (mm, LPS) from a PVP position to the phase's position of the same tissue; truth: plain types, for JSON.
+    phase but PVP a vector image (mm, LPS) from a PVP position to the phase's position of the same tissue; truth: plain types, for JSON;
+    tissues: uint8 on the PVP grid, 1 + its place in canvas.TISSUES where one of them is, None unless asked for.
     """
 
     phases: Mapping[str, sitk.Image]
@@ -69,12 +70,16 @@ class PhantomExam:
     liver: sitk.Image
     displacements: Mapping[str, sitk.Image]
     truth: Mapping
+    tissues: sitk.Image | None = None
 
 
-def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_mm: float | None = None) -> PhantomExam:
+def generate(
+    seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_mm: float | None = None, note_tissues: bool = False
+) -> PhantomExam:
     """Generate one exam with lesions of `entity` (a key of ENTITY_CLASS), or without any lesion if None.
 
     slice_spacing_mm: a fixed spacing and thickness instead of the scanner's drawn ones, for benchmarks and samples.
+    note_tissues: whether to say where organs and great vessels are; the voxels are the same.
     """
     rng = np.random.default_rng([seed, 20251122])
     age = draw_age(rng, entity) if entity else float(rng.uniform(0.05, 16.0))
@@ -85,6 +90,8 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
     contrast = draw_contrast(rng, age, protocol.iodine_factor)
 
     canvas = _canvas(protocol, top, bottom)
+    if note_tissues:
+        canvas.note_tissues()
     coordinates = _bend(rng, canvas, build)
     rooms = paint_body(rng, canvas, coordinates, frame, contrast)
     tissue = draw_liver_tissue(rng, contrast)
@@ -141,6 +148,7 @@ def generate(seed: int, entity: str | None, *, matrix: int = 256, slice_spacing_
             "lesions": lesion_truth,
             "mimics": mimic_truth,
         },
+        tissues=_image(_at_slices(canvas.z, canvas.tissues, slices), protocol, slices) if note_tissues else None,
     )
 
 

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import scipy.ndimage
 import SimpleITK as sitk
 from PediatricLiverDxLib.vocabulary import PHASES
 
-from . import generate as generator
-from .acquisition import Breathing, Protocol, slice_positions
-from .canvas import Canvas
+from .canvas import TISSUES
+from .generate import PhantomExam, generate
 
-ORGANS = ("liver", "spleen", "kidneys", "muscle")
+#: Organ -> those of TISSUES that it is made of.
+ORGANS = {"liver": ("liver",), "spleen": ("spleen",), "kidneys": ("kidney cortex", "kidney medulla"), "muscle": ("muscle",)}
 BINS = np.arange(-60.0, 261.0, 5.0)
 
 #: Values of the TotalSegmentator label map.
@@ -31,61 +31,45 @@ REAL_LABELS = {"liver": (5,), "spleen": (1,), "kidneys": (2, 3), "muscle": (86, 
 #: Mean HU measured in children: unenhanced liver 70 (SD 9), spleen 61 (4), kidney 45 (4); portal venous liver 113 (AJR 191:1589).
 CHILDREN = {("liver", "PC"): 70.0, ("spleen", "PC"): 61.0, ("kidneys", "PC"): 45.0, ("liver", "PVP"): 113.0}
 
-PAINTERS = {"liver": "paint_liver", "spleen": "paint_spleen", "kidneys": "paint_kidneys", "muscle": "paint_psoas"}
+#: How far from its edge an organ's inside begins, mm.
+EDGE_MM = 3.0
+#: HU outside a phase's scanned range.
+OUTSIDE_HU = -2000
+
+
+def tissue_samples(exam: PhantomExam, tissues: Collection[str], edge_mm: float = EDGE_MM) -> dict[str, np.ndarray]:
+    """HU of the inside of `tissues` together (`edge_mm` from their edge, in-plane) in every phase that the exam has: phase -> values.
+
+    exam: generated with note_tissues. The tissues' places are those in PVP; in another phase they are looked up where the child's breathing
+    has moved them, by the displacement in the exam's truth, and left out where that phase was not scanned.
+    """
+    labels = [TISSUES.index(tissue) + 1 for tissue in tissues]
+    inside = _inner(np.isin(sitk.GetArrayViewFromImage(exam.tissues), labels), exam.tissues.GetSpacing()[0], edge_mm)
+    samples = {}
+    for phase, image in exam.phases.items():
+        moved = sitk.Transform()
+        if phase in exam.displacements:
+            moved = sitk.DisplacementFieldTransform(sitk.Cast(exam.displacements[phase], sitk.sitkVectorFloat64))
+        hu = sitk.GetArrayFromImage(sitk.Resample(image, exam.tissues, moved, sitk.sitkNearestNeighbor, OUTSIDE_HU))[inside]
+        samples[phase] = hu[hu > OUTSIDE_HU]
+    return samples
 
 
 def organ_samples(seed: int) -> dict[str, dict[str, np.ndarray]]:
-    """HU of every organ's inside (3 mm from its edge) in every phase of one exam without lesions: organ -> phase -> values.
-
-    Which voxels are an organ's is recorded while it is painted, and breathing is switched off so that this holds in every phase.
-    """
-    painted: dict[str, np.ndarray] = {}
-    canvases: list[Canvas] = []
-
-    def recorded(organ: str, paint):
-        def wrapper(*args, **kwargs):
-            canvas = next(a for a in args if isinstance(a, Canvas))
-            before = canvas.hu.copy()
-            result = paint(*args, **kwargs)
-            changed = (canvas.hu != before).any(axis=0)
-            for other in painted.values():
-                other &= ~changed
-            changed &= canvas.hu[0] > 15.0  # neither the fat nor the urine that is painted along with a kidney
-            painted[organ] = painted.get(organ, False) | changed
-            canvases.append(canvas)
-            return result
-
-        return wrapper
-
-    patches = {name: recorded(organ, getattr(generator, name)) for organ, name in PAINTERS.items()}
-    patches["draw_breathing"] = lambda rng, phases, *_: {phase: Breathing() for phase in phases}
-    with mock.patch.multiple(generator, **patches):
-        exam = generator.generate(seed, None)
-    fields = dict(exam.truth["protocol"])
-    fields["centre_mm"] = tuple(fields["centre_mm"])
-    protocol = Protocol(**fields)
-    rows = np.searchsorted(canvases[0].z, slice_positions(protocol, canvases[0].z) - 1e-3)
-    origin = exam.phases["PVP"].GetOrigin()[2]
-    samples = {}
-    for organ, mask in painted.items():
-        inside = _inner(mask[rows], protocol.pixel_mm)
-        samples[organ] = {}
-        for phase, image in exam.phases.items():
-            hu = sitk.GetArrayViewFromImage(image)
-            first = round((image.GetOrigin()[2] - origin) / protocol.slice_spacing_mm)
-            samples[organ][phase] = hu[inside[first : first + len(hu)]]
-    return samples
+    """HU of every organ's inside in every phase of one exam without lesions: organ -> phase -> values."""
+    exam = generate(seed, None, note_tissues=True)
+    return {organ: tissue_samples(exam, tissues) for organ, tissues in ORGANS.items()}
 
 
 def real_samples(folder: Path) -> dict[str, np.ndarray]:
     """HU of the organs' insides in TotalSegmentator's labelled example."""
     hu = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "totalsegmentator" / "example_ct_sm.nii.gz")))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "totalsegmentator" / "example_seg.nii.gz")))
-    return {organ: hu[_inner(np.isin(labels, values), 3.0)] for organ, values in REAL_LABELS.items()}
+    return {organ: hu[_inner(np.isin(labels, values), 3.0, EDGE_MM)] for organ, values in REAL_LABELS.items()}
 
 
-def _inner(mask: np.ndarray, pixel_mm: float) -> np.ndarray:
-    reach = max(round(3.0 / pixel_mm), 1)
+def _inner(mask: np.ndarray, pixel_mm: float, edge_mm: float) -> np.ndarray:
+    reach = max(round(edge_mm / pixel_mm), 1)
     return scipy.ndimage.binary_erosion(mask, np.ones((1, 3, 3), bool), iterations=reach)
 
 

@@ -110,8 +110,10 @@ def draw_great_vessels(rng: np.random.Generator, frame: Frame, top: float, botto
     return GreatVessels(aorta, aorta_radius, cava, cava_radius, portal, aorta_radius * rng.uniform(0.75, 1.05), hilum, confluence)
 
 
-def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, hu: np.ndarray, flatten: float = 1.0) -> None:
-    """Paint a tube along a centre line (n, 3). flatten > 1 makes it wider than deep."""
+def paint_line(
+    canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, hu: np.ndarray, flatten: float = 1.0, tissue: str | None = None
+) -> None:
+    """Paint a tube along a centre line (n, 3). flatten > 1 makes it wider than deep. tissue: its name if in canvas.TISSUES."""
     for start, end in pairwise(line):
         reach = 0.5 * np.abs(end - start) + radius * flatten + 1.0
         box = c.box(tuple(0.5 * (start + end)), tuple(reach))
@@ -119,7 +121,7 @@ def paint_line(canvas: Canvas, c: Coordinates, line: np.ndarray, radius: float, 
             continue
         z, y, x = c.at(box)
         stretch = np.array([1.0, 1.0, 1.0 / flatten])
-        canvas.paint_shape(box, capsule(z, y, x / flatten, start * stretch, end * stretch, radius, radius), hu)
+        canvas.paint_shape(box, capsule(z, y, x / flatten, start * stretch, end * stretch, radius, radius), hu, tissue)
 
 
 def tube_distance(place: tuple[np.ndarray, np.ndarray, np.ndarray], line: np.ndarray, radius: float) -> np.ndarray:
@@ -132,9 +134,9 @@ def paint_great_vessels(canvas: Canvas, c: Coordinates, vessels: GreatVessels, c
     """Paint aorta, vena cava (below the renal veins darker in the early phases) and portal trunk. calibre: the cava's flattening."""
     paint_line(canvas, c, vessels.cava[:2], vessels.cava_radius, contrast.vein(38.0), calibre)
     paint_line(canvas, c, vessels.cava[1:], vessels.cava_radius, 0.5 * contrast.vein(14.0) + 0.5 * contrast.vein(38.0), calibre)
-    paint_line(canvas, c, vessels.portal, vessels.portal_radius, contrast.portal())
+    paint_line(canvas, c, vessels.portal, vessels.portal_radius, contrast.portal(), tissue="portal vein")
     paint_line(canvas, c, vessels.aorta, vessels.aorta_radius + 0.6, np.full(4, 45.0))
-    paint_line(canvas, c, vessels.aorta, vessels.aorta_radius, contrast.artery())
+    paint_line(canvas, c, vessels.aorta, vessels.aorta_radius, contrast.artery(), tissue="aorta")
     for level, forward in ((-0.50, 26.0), (-0.62, 34.0)):
         z = level * (vessels.hilum[0] / -0.46)
         root = vessels.aorta[np.argmin(np.abs(vessels.aorta[:, 0] - z))] * np.array([0, 1, 1]) + np.array([z, 0, 0])

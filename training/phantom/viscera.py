@@ -81,7 +81,7 @@ def paint_liver(rng: np.random.Generator, canvas: Canvas, shape: np.ndarray, tis
         mottle = mottle + rng.uniform(2.0, 7.0) * smooth_field(rng, canvas.z, canvas.y, canvas.x, 45.0)
     gain = (0.5, 1.1, 1.0, 0.8)
     hu = np.stack([tissue.hu[phase] + gain[phase] * mottle for phase in range(4)])
-    canvas.paint_shape(canvas.everywhere, shape, hu)
+    canvas.paint_shape(canvas.everywhere, shape, hu, "liver")
 
 
 def paint_gallbladder(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: Frame, contrast: Contrast) -> None:
@@ -120,7 +120,7 @@ def paint_spleen(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame
     hu = contrast.hu(replace(SPLEEN, unenhanced=rng.normal(SPLEEN.unenhanced, 4)))
     stripes = smooth_field(rng, *grid, 5.0, (1.5, 1.0, 0.7))
     mottle = rng.uniform(5.0, 28.0)
-    canvas.paint_shape(box, shape, np.stack([hu[p] + gain * stripes for p, gain in enumerate((0.5, mottle, 1.5, 1.0))]))
+    canvas.paint_shape(box, shape, np.stack([hu[p] + gain * stripes for p, gain in enumerate((0.5, mottle, 1.5, 1.0))]), "spleen")
 
 
 def paint_kidneys(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, contrast: Contrast) -> None:
@@ -147,9 +147,9 @@ def paint_kidneys(rng: np.random.Generator, canvas: Canvas, c: Coordinates, fram
         fat = smooth_maximum(shape - (1.0 + 5.0 * build.visceral_fat), rooms.cavity[box] + 1.0, 3.0)
         shape = np.maximum(shape, rooms.cavity[box] + 1.5)
         canvas.paint_shape(box, fat, np.full(4, -92.0))
-        canvas.paint_shape(box, shape, cortex)
+        canvas.paint_shape(box, shape, cortex, "kidney cortex")
         pyramids = soft_step(shape + 0.075 * length, 2.0) * np.clip(0.6 + 1.2 * lobes, 0.0, 1.0)
-        canvas.paint(box, pyramids, medulla)
+        canvas.paint(box, pyramids, medulla, "kidney medulla")
         sinus_centre = (centre[0], centre[1] - 0.04 * length, centre[2] - side * 0.13 * length)
         sinus = ellipsoid(z, y, x, sinus_centre, (0.24 * length, 0.09 * length, 0.13 * length), turn) + 0.8 * lobes
         canvas.paint_shape(box, sinus, np.full(4, -20.0 - 50.0 * build.visceral_fat))
