@@ -181,11 +181,20 @@ def _lengths_mm(field: sitk.Image, grid: sitk.Image) -> np.ndarray:
 
 def _place(voxels: np.ndarray, image: sitk.Image, fixed: sitk.Image, field: sitk.Image | None) -> None:
     """Write an image's HU into voxels, float32 (slice, row, column) on the grid of `fixed`."""
-    if field is not None or not same_grid(image, fixed):
-        # The transform takes its image over, so it gets a copy.
-        transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
-        image = sitk.Resample(image, fixed, transform, sitk.sitkLinear, AIR, sitk.sitkFloat32)
-    voxels[:] = sitk.GetArrayViewFromImage(image)
+    if field is None and same_grid(image, fixed):
+        voxels[:] = sitk.GetArrayViewFromImage(image)
+        return
+    # The transform takes its image over, so it gets a copy.
+    transform = sitk.DisplacementFieldTransform(sitk.Image(field)) if field is not None else sitk.Transform(3, sitk.sitkIdentity)
+    width, height, n_slices = fixed.GetSize()
+    # A few slices at a time: the whole of a large scan takes seconds in which nobody could cancel, and a volume more of memory.
+    step = max(1, _SLAB_VOXELS // (width * height))
+    for z in range(0, n_slices, step):
+        size, origin = (width, height, min(step, n_slices - z)), fixed.TransformIndexToPhysicalPoint((0, 0, z))
+        slab = sitk.Resample(
+            image, size, transform, sitk.sitkLinear, origin, fixed.GetSpacing(), fixed.GetDirection(), AIR, sitk.sitkFloat32
+        )
+        voxels[z : z + step] = sitk.GetArrayViewFromImage(slab)
 
 
 def _differences(image: sitk.Image, fixed: sitk.Image) -> str:
