@@ -16,11 +16,12 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import __version__, wording
-from .heap import share_one_heap
+from .heap import return_free_memory, share_one_heap
 from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
@@ -120,11 +121,14 @@ def _diagnose(options: argparse.Namespace, started: float) -> int:
     files = {phase: getattr(options, phase.lower()) for phase in PHASES if getattr(options, phase.lower())}
     if bool(files) == bool(options.study):
         raise InputError("Expected either STUDY or at least one of --pc, --ap, --pvp and --dp; give one or the other.")
-    from .outputs import REPORT, output_folder
+    from .outputs import REPORT, output_folder, write_outputs
 
-    with output_folder(options.output) as folder, ThreadPoolExecutor(1) as loader:
-        networks = loader.submit(_load, options.bundle)
-        diagnosis, aligned = _run(options, files, networks, loader, folder, started)
+    with output_folder(options.output) as folder:
+        diagnosis, aligned = _run(options, files, started)
+        # networks and phases as read are gone by now, 170 MB
+        return_free_memory()
+        _tell(options, "write", 0.0, "Writing the results")
+        diagnosis = write_outputs(diagnosis, aligned, folder)
     if options.json_progress:
         _say(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}))
     else:
@@ -138,13 +142,16 @@ def _load(folder: Path | None):
     return load_networks(folder or shipped_bundle())
 
 
-def _run(
-    options: argparse.Namespace, files: dict[str, Path], networks: Any, loader: ThreadPoolExecutor, folder: Path, started: float
-) -> tuple[Diagnosis, AlignedExam]:
+def _tell(options: argparse.Namespace, stage: str, fraction: float, text: str) -> None:
+    if options.json_progress:
+        _say(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}))
+
+
+def _run(options: argparse.Namespace, files: dict[str, Path], started: float) -> tuple[Diagnosis, AlignedExam]:
     from .alignment import align
     from .diagnosis import diagnose
     from .exam import read_exam
-    from .outputs import scene_writer, write_outputs
+    from .outputs import scene_writer
     from .rois import read_rois
 
     timings: dict[str, float] = {}
@@ -155,10 +162,9 @@ def _run(
         now = time.perf_counter()
         timings[stage], last = now - last, now
 
-    def tell(stage: str, fraction: float, text: str) -> None:
-        if options.json_progress:
-            _say(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}))
-
+    tell = partial(_tell, options)
+    loader = ThreadPoolExecutor(1)
+    networks = loader.submit(_load, options.bundle)
     lap("start")
     rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
     if rois:
@@ -169,7 +175,10 @@ def _run(
     except OSError as error:
         raise InputError(f"The exam cannot be read ({error.strerror or error}); give a folder or files that can be read.") from None
     lap("read")
-    loader.submit(scene_writer)  # Slicer's core is imported while the phases are aligned
+    # Slicer's core is imported while the phases are aligned: after the networks are gone the peak would be 500 MB instead of 670, but
+    # nothing could go on beside the import
+    loader.submit(scene_writer)
+    loader.shutdown(wait=False)
     if networks.done():  # a bundle that cannot be used is said at once
         networks.result()
     tell("align", 0.0, "Aligning the phases")
@@ -177,9 +186,7 @@ def _run(
     lap("align")
     loaded = networks.result()
     lap("load")
-    diagnosis = diagnose(exam, aligned, loaded, rois=rois, progress=tell, timings_s=timings)
-    tell("write", 0.0, "Writing the results")
-    return write_outputs(diagnosis, aligned, folder), aligned
+    return diagnose(exam, aligned, loaded, rois=rois, progress=tell, timings_s=timings), aligned
 
 
 def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:
