@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import IGNORED_PHASE, LESION_BOX
@@ -88,11 +90,18 @@ def test_activation_is_the_gradient_weighted_map():
 
 
 def test_lesion_cam_is_scaled_and_differs_by_side(networks, outputs):
-    malignant, benign = (lesion_cam(outputs, networks.weights, side, 64) for side in (True, False))
+    inside = np.zeros((64, 64), bool)
+    inside[10:50, 20:44] = True
+    malignant, benign = (lesion_cam(outputs, networks.weights, side, inside) for side in (True, False))
     for cam in (malignant, benign):
         assert cam.shape == (3, 64, 64) and cam.dtype == np.float32
         assert cam.min() >= 0 and cam.max() <= 1
+        assert not cam[:, ~inside].any()
     assert not np.allclose(malignant, benign)
+    # one backbone's map alone reaches 1, and reaches it inside the box
+    (name,) = outputs.backbones[:1]
+    alone = replace(outputs, backbones=(name,))
+    assert max(lesion_cam(alone, networks.weights, side, inside).max() for side in (True, False)) == pytest.approx(1)
 
 
 def test_volume_has_the_slices_maps_at_the_slices(tiny_aligned):

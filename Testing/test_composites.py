@@ -14,6 +14,7 @@ from PediatricLiverDxLib.composites import (
     composites,
     crop_plane,
     detector_inputs,
+    inside_box,
     resampling_matrix,
     window,
 )
@@ -58,6 +59,12 @@ def test_crop_masks_everything_outside_the_box():
     assert len(rows) == pytest.approx(128 * 40 / side, abs=1)
     assert len(columns) == pytest.approx(128 * 20 / side, abs=1)
     assert np.allclose(crop[np.ix_(rows, columns)], 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("box", [(20, 10, 40, 50), (3.5, 7.25, 9.75, 12), (30, 30, 30.4, 30.5)])
+def test_inside_box_is_where_the_crop_is_not_masked(box):
+    crop = crop_plane(np.full((60, 60), 45.0, np.float32), (0.7, 1.1), box, 128, "PVP")
+    assert np.array_equal(crop > 0, inside_box(box, (0.7, 1.1), 128))
 
 
 def test_a_larger_lesion_fills_more_of_its_composite():

@@ -14,6 +14,7 @@ from PediatricLiverDxLib.exam import exam_from_images
 from PediatricLiverDxLib.exam_features import FEATURES, exam_features, volume_features
 from PediatricLiverDxLib.gate import DO_NOT_TRUST, LOOK, TRUST, VERDICTS, fit_gate, judge
 from PediatricLiverDxLib.notices import grave
+from PediatricLiverDxLib.rois import Roi
 from PediatricLiverDxLib.vocabulary import PHASES
 
 
@@ -66,6 +67,20 @@ def test_an_empty_volume_is_not_to_be_trusted(networks, sure, value):
     empty = replace(drawn, phases={"PVP": replace(drawn.phases["PVP"], image=image)})
     gate = judge(networks.bundle, empty, align(drawn), [sure], [np.zeros(6)])
     assert gate.verdict == DO_NOT_TRUST
+
+
+@pytest.mark.parametrize(
+    ("box", "verdict", "words"),
+    [((0, 0, 4, 8, 8, 12), DO_NOT_TRUST, "hardly any soft tissue"), ((30.2, 33.1, 10.0, 32.6, 35.4, 12.0), LOOK, "pixels wide")],
+)
+def test_a_box_that_can_hold_no_lesion_is_said(networks, tiny_exam, tiny_aligned, sure, box, verdict, words):
+    def reasons(lesion):
+        gate = judge(networks.bundle, tiny_exam, tiny_aligned, [lesion], [np.zeros(6)])
+        return gate.verdict, " ".join(gate.reasons)
+
+    assert words not in reasons(sure)[1]
+    found, text = reasons(replace(sure, roi=Roi.from_index_box(tiny_aligned.grid, box)))
+    assert words in text and VERDICTS.index(found) >= VERDICTS.index(verdict)
 
 
 def test_what_could_not_be_measured_does_not_widen_the_gate():

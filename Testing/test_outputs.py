@@ -189,6 +189,15 @@ def test_results_are_readable_for_whom_the_user_allows(tmp_path, mask):
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o777 & ~mask
 
 
+def test_of_two_runs_into_one_new_folder_the_later_stands(tmp_path):
+    with output_folder(tmp_path / "out") as first, output_folder(tmp_path / "out") as second:
+        (first / "result.json").write_text("first")
+        (second / "result.json").write_text("second")
+    # the inner one ends first
+    assert (tmp_path / "out" / "result.json").read_text() == "first"
+    assert names(tmp_path) == {"out"} and names(tmp_path / "out") == {"result.json"}
+
+
 def test_folders_made_for_nothing_are_taken_away(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(InputError), output_folder(tmp_path / "there" / "new" / "deep" / "out"):

@@ -44,6 +44,7 @@ __all__ = [
     "composites",
     "crop_plane",
     "detector_inputs",
+    "inside_box",
     "resampling_matrix",
     "window",
 ]
@@ -119,6 +120,17 @@ def crop_square(
     side_mm = float(composite_side(max((x1 - x0) * spacing_xy[0], (y1 - y0) * spacing_xy[1])))
     extent = (side_mm / spacing_xy[0], side_mm / spacing_xy[1])
     return ((x0 + x1 - extent[0]) / 2, (y0 + y1 - extent[1]) / 2), (extent[0] / size, extent[1] / size)
+
+
+def inside_box(box_xyxy: Sequence[float], spacing_xy: Sequence[float], size: int) -> np.ndarray:
+    """Return which pixels of a composite have their centre inside the box, bool (size, size)."""
+    start, step = crop_square(box_xyxy, spacing_xy, size)
+    across, down = (
+        (centres >= box_xyxy[axis]) & (centres <= box_xyxy[axis + 2])
+        for axis in (0, 1)
+        for centres in [start[axis] + (np.arange(size) + 0.5) * step[axis]]
+    )
+    return down[:, None] & across[None]
 
 
 def _axis_crop(n_source: int, start: float, step: float, size: int, low: float, high: float) -> np.ndarray:

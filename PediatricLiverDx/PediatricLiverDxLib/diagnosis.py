@@ -12,7 +12,7 @@ import numpy as np
 from . import __version__
 from .attribution import CamVolume, PhaseShapley, cam_volume, lesion_cam, lesion_shapley
 from .classification import class_probabilities, classify, decide, malignant_probability
-from .composites import composite_slices_of, composites
+from .composites import composite_slices_of, composites, inside_box
 from .gate import Gate, judge, lesion_embedding
 from .rois import Roi
 from .vocabulary import PHASES, InputError
@@ -271,7 +271,9 @@ def _diagnose_lesion(
         backbone: {"malignant_probability": malignant_probability(own[-1]), **class_probabilities(own[-1])}
         for backbone, own in zip(outputs.backbones, outputs.logits, strict=True)
     }
-    cam_slices = lesion_cam(outputs, networks.weights, malignant >= 0.5, size)
+    box = roi.index_box(aligned.grid)
+    inside = inside_box((box[0], box[1], box[3], box[4]), aligned.grid.spacing_xyz[:2], size)
+    cam_slices = lesion_cam(outputs, networks.weights, malignant >= 0.5, inside)
     lesion = LesionDiagnosis(
         id=roi.id,
         roi=roi,
@@ -281,7 +283,7 @@ def _diagnose_lesion(
         decision=decision,
         backbones=backbones,
         phase_shapley=lesion_shapley(outputs, decision),
-        slices=composite_slices_of(roi.index_box(aligned.grid), aligned.grid.size_xyz[2]),
+        slices=composite_slices_of(box, aligned.grid.size_xyz[2]),
         cam=cam_volume(cam_slices, roi, aligned.grid),
         composites=images,
         cam_slices=cam_slices,

@@ -40,6 +40,10 @@ OPEN = (0.3, 0.7)
 DISAGREEMENT = 0.35
 #: A detector's lesion below this score is doubtful.
 DOUBTFUL = 0.5
+#: HU of fluid, soft tissue and enhancement, and the part of a lesion's box that has to show it; an ellipsoid fills half of its box.
+TISSUE_HU, LEAST_TISSUE = (-30.0, 400.0), 0.3
+#: With fewer pixels across, a lesion has no inner structure to tell it by.
+FEWEST_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def judge(
         *((LOOK, f"{name}: its box reaches beyond the edge of the volume, a part of the lesion may be missing.") for name in sorted(cut)),
     ]
     for lesion, embedding in zip(lesions, embeddings, strict=True):
-        findings += _lesion_findings(bundle, lesion, embedding)
+        findings += [*_lesion_findings(bundle, lesion, embedding), *_box_findings(aligned, lesion)]
     if not lesions:
         findings.append((LOOK, "No lesion was found, which does not mean that there is none."))
     verdict = max((finding[0] for finding in findings), key=VERDICTS.index, default=TRUST)
@@ -141,6 +145,19 @@ def _lesion_findings(bundle: Bundle, lesion: LesionDiagnosis, embedding: np.ndar
         found.append((LOOK, f"{lesion.id}: the networks disagree (probability of malignant {between})."))
     if lesion.detection_score is not None and lesion.detection_score < DOUBTFUL:
         found.append((LOOK, f"{lesion.id}: the detector is not sure that this is a lesion ({percent(lesion.detection_score)})."))
+    return found
+
+
+def _box_findings(aligned: AlignedExam, lesion: LesionDiagnosis) -> list[tuple[str, str]]:
+    """Say whether a lesion's box holds something that can be a lesion at all."""
+    box = lesion.roi.index_box(aligned.grid)
+    inside = tuple(slice(max(int(np.floor(box[n])), 0), max(int(np.ceil(box[n + 3])), 1)) for n in (2, 1, 0))
+    hu = aligned.hu[(PHASES.index(aligned.reference), *inside)]
+    found = []
+    if not hu.size or ((hu > TISSUE_HU[0]) & (hu < TISSUE_HU[1])).mean() < LEAST_TISSUE:
+        found.append((DO_NOT_TRUST, f"{lesion.id}: its box shows hardly any soft tissue."))
+    if min(box[3] - box[0], box[4] - box[1]) < FEWEST_PIXELS:
+        found.append((LOOK, f"{lesion.id}: its box is less than {FEWEST_PIXELS} pixels wide."))
     return found
 
 

@@ -64,7 +64,8 @@ def output_folder(out: Path) -> Iterator[Path]:
             folder.mkdir()
         yield folder
         with _as_output_error(out):
-            if existed:
+            # another run may have made it meanwhile
+            if existed or out.is_dir():
                 _replace(folder, out)
             else:
                 folder.rename(out)

@@ -93,7 +93,8 @@ class Contrast:
 def draw_contrast(rng: np.random.Generator, age_years: float, iodine_gain: float = 1.0) -> Contrast:
     """Draw an exam's contrast timing and strength.
 
-    iodine_gain: contrast of iodine relative to what the constants below stand for (100 kV). Small children circulate faster and are often scanned too early in the portal
+    iodine_gain: contrast of iodine relative to what the constants below stand for (100 kV). Small children circulate faster and are often
+    scanned too early in the portal
     phase (clinical notes: common at or below 5 years).
     """
     fast = np.clip(1.0 - age_years / 12.0, 0.0, 1.0)
