@@ -11,6 +11,7 @@ import onnx
 import pytest
 import SimpleITK as sitk
 from onnx import TensorProto, helper, numpy_helper
+from PediatricLiverDxLib.composites import GEOMETRY
 from PediatricLiverDxLib.exam import exam_from_images
 from PediatricLiverDxLib.exam_features import exam_features
 from PediatricLiverDxLib.gate import fit_gate
@@ -176,6 +177,7 @@ def write_bundle(folder: Path, detector_size: int = 128, composite_size: int = 6
         "phases": list(PHASES),
         "windows": {phase: list(window) for phase, window in WINDOWS.items()},
         "k": K,
+        "geometry": dict(GEOMETRY),
         "detector": {
             "file": "detector.onnx",
             "size": detector_size,

@@ -13,6 +13,7 @@ import pytest
 from conftest import classifier_onnx, detector_onnx, rewrite_hashes
 from PediatricLiverDxLib import bundle as bundle_module
 from PediatricLiverDxLib.bundle import is_shipped, load_networks, pin, read_bundle
+from PediatricLiverDxLib.composites import GEOMETRY
 from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
 
 
@@ -148,6 +149,8 @@ def test_heads_of_other_shapes_are_refused(bundle):
         ({"phases": ["AP", "PC", "PVP", "DP"]}, "other phases"),
         ({"k": 5}, "other phases or slices"),
         ({"windows": {"PC": [0, 400]}}, "other windows"),
+        ({"geometry": {**GEOMETRY, "roi_margin": 1.5}}, "cut out in another way"),
+        ({"geometry": None}, "cut out in another way"),
         ({"classifiers": {}}, "classifiers among"),
     ],
 )

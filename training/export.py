@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PediatricLiverDxLib.alignment import align
-from PediatricLiverDxLib.composites import COMPOSITE_SIZE, DETECTOR_SIZE
+from PediatricLiverDxLib.composites import COMPOSITE_SIZE, DETECTOR_SIZE, GEOMETRY
 from PediatricLiverDxLib.detection import Detector, LinkParameters
 from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.exam_features import exam_features
@@ -88,6 +88,7 @@ def export_bundle(
         "phases": list(PHASES),
         "windows": {phase: list(window) for phase, window in WINDOWS.items()},
         "k": K,
+        "geometry": dict(GEOMETRY),
         "detector": {
             "file": "detector.onnx", "size": DETECTOR_SIZE, "threshold": choice.threshold, "iou_nms": NMS_IOU, "link": asdict(choice.link),
             "validation": {"sensitivity_3d": choice.sensitivity, "false_positives_per_exam": choice.false_positives_per_exam},

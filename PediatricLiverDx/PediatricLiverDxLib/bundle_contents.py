@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .composites import GEOMETRY
 from .detection import LinkParameters
 from .exam_features import FEATURES
 from .vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, InputError, K
@@ -98,6 +99,8 @@ def _check_fit(document: dict[str, Any]) -> None:
         raise InputError(f"The bundle wants other phases or slices than {', '.join(PHASES)} x {K}; use the software it was made for.")
     if any(tuple(window) != WINDOWS.get(phase) for phase, window in document.get("windows", {}).items()):
         raise InputError("The bundle was trained with other windows than this software uses; use the software it was made for.")
+    if document.get("geometry", GEOMETRY) != GEOMETRY:
+        raise InputError("The bundle was trained on lesions cut out in another way than this software does; use the software it was made for.")
 
 
 def _check_gate(document: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,8 @@ ROI_MARGIN = 1.10
 FULL_COMPOSITE_MM = 160.0
 #: A detector input shows the body's longer in-plane side times this.
 BODY_MARGIN = 1.04
+#: What a network was trained with and has to be given again; a bundle says it.
+GEOMETRY = MappingProxyType({"roi_margin": ROI_MARGIN, "full_composite_mm": FULL_COMPOSITE_MM, "body_margin": BODY_MARGIN})
 #: HU above which a voxel counts as body.
 BODY_HU = -300.0
 #: Coarse grid on which the body is searched, mm.
