@@ -100,7 +100,7 @@ def _check_fit(document: dict[str, Any]) -> None:
     if any(tuple(window) != WINDOWS.get(phase) for phase, window in document.get("windows", {}).items()):
         raise InputError("The bundle was trained with other windows than this software uses; use the software it was made for.")
     if document.get("geometry", GEOMETRY) != GEOMETRY:
-        raise InputError("The bundle was trained on lesions cut out in another way than this software does; use the software it was made for.")
+        raise InputError("The bundle was trained on lesions cut out in another way than here; use the software it was made for.")
 
 
 def _check_gate(document: dict[str, Any]) -> None:
