@@ -557,6 +557,17 @@ def test_8_bit_and_no_rescale(tmp_path):
     refused("rescale slope", study=tmp_path)
 
 
+@pytest.mark.parametrize("tag", ["RescaleIntercept", "RescaleSlope"])
+def test_rescale_missing_in_some_slices(tmp_path, tag):
+    write_series(tmp_path, abdomen("AP"), per_slice=lambda z: {tag: None} if z == 7 else {})
+    refused("got 1 of 16 slices without them", study=tmp_path)
+
+
+def test_a_wrong_intercept_in_one_slice(tmp_path):
+    write_series(tmp_path, abdomen("AP"), per_slice=lambda z: {"RescaleIntercept": 0} if z == 7 else {})
+    refused("a jump of +1024 HU from slice 7 to 8 of 16", study=tmp_path)
+
+
 def test_sheared_nifti(tmp_path):
     path = tmp_path / "AP.nii"
     sitk.WriteImage(as_image(abdomen("AP")), str(path))

@@ -146,3 +146,32 @@ def test_voxel_size_in_another_unit():
 def test_few_slices_are_warned_about():
     _, warnings = canonical_hu(as_image(CT[:3]), "AP")
     assert any("only 12 mm" in warning for warning in warnings)
+
+
+@pytest.mark.parametrize("shift", [1024, -1024, 300, -300])
+@pytest.mark.parametrize("where", [slice(7, 8), slice(0, 1), slice(5, 9), slice(8, 16)], ids=["one", "first", "block", "rest"])
+def test_slices_on_another_scale(where, shift):
+    shifted = CT.copy()
+    shifted[where] += shift
+    edge = where.start or where.stop
+    step = shift if where.start else -shift
+    refused(as_image(shifted), f"a jump of {step:+d} HU from slice {edge} to {edge + 1} of 16")
+
+
+def test_slices_on_another_scale_in_a_scan_circle():
+    y, x = np.mgrid[:96, :96] - 47.5
+    shifted = CT.copy()
+    shifted[7] += 1024
+    shifted[:, np.hypot(x, y) > 48] = -1024
+    refused(as_image(shifted), "a jump of +1024 HU")
+
+
+def test_empty_slices_at_the_ends_pass_and_between_others_are_grave():
+    ends = CT.copy()
+    ends[:2] = ends[-1:] = -1024
+    assert canonical_hu(as_image(ends), "AP")[1] == ()
+    lost = CT.copy()
+    lost[7:9] = -1024
+    (warning,) = canonical_hu(as_image(lost), "AP")[1]
+    assert "2 of 16 slices between others" in warning
+    assert warning.grave

@@ -61,7 +61,13 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     if len(rows) < size[2]:
         missing = f"{size[2] - len(rows)} of {size[2]} slices are missing"
         notes.append(grave(f"{series.label}: {missing}; they are interpolated from their neighbours."))
-    if all(s.rescale is None for s in slices):
+    without = sum(s.rescale is None for s in slices)
+    if 0 < without < len(slices):
+        raise InputError(
+            f"{series.label}: expected rescale slope and intercept in every slice, got {without} of {len(slices)} slices without them; "
+            "export the series again."
+        )
+    if without:
         notes.append(grave(f"{series.label}: carries no rescale slope and intercept; its values are taken as HU."))
     volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
     for row, one in zip(rows, slices, strict=True):

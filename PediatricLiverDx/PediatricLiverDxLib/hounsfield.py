@@ -12,6 +12,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
+from .notices import grave
 from .vocabulary import InputError
 
 #: Air in HU: the value of padding and of everything outside the scan.
@@ -28,6 +29,11 @@ MAX_SLICES = 1500
 
 #: 800 slices of 512 x 512: four phases of that in float32 need 3.4 GB.
 MAX_VOXELS = 800 * 512 * 512
+
+#: Neighbouring slices differ by a shift in HU where nearly all voxels (this part) differ by at least this, give or take as much as that.
+_SHIFT_FITS = 0.75
+_SHIFT_HU = 200
+_SHIFT_SPREAD_HU = 150
 
 _INTEGRAL = (
     sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkInt32, sitk.sitkUInt32, sitk.sitkInt64, sitk.sitkUInt64,
@@ -62,14 +68,50 @@ def canonical_hu(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[str, 
         label: how messages call it ("AP", "series 3", a file's base name); carries no patient data.
 
     Raises:
-        InputError: not a scalar 3D volume, too small or too large, not finite, or not in HU.
+        InputError: not a scalar 3D volume, too small or too large, not finite, not in HU, or with HU that jump from slice to slice.
     """
     image = _scalar_volume(image, label)
     _refuse_geometry(image, label)
+    slices = _coarse_slices(image)
     image = sitk.DICOMOrient(image, "LPS")
     refuse_size(image.GetSize(), label)
     image = _refuse_values(image, label)
-    return image, _geometry_warnings(image, label)
+    _refuse_shifted_slices(slices, label)
+    return image, (*_empty_slice_warnings(slices, label), *_geometry_warnings(image, label))
+
+
+def _coarse_slices(image: sitk.Image) -> np.ndarray:
+    """Return every slice as it is stored, (slice, row, column) in float32, with about 64 x 64 of its voxels."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    return voxels[:, :: max(1, voxels.shape[1] // 64), :: max(1, voxels.shape[2] // 64)].astype(np.float32)
+
+
+def _refuse_shifted_slices(slices: np.ndarray, label: str) -> None:
+    """Refuse slices that differ from their neighbours by nearly the same number everywhere: air, fat and organs alike."""
+    flat = slices.reshape(len(slices), -1)
+    flat = flat[:, np.any(flat != flat[0], axis=0)]  # the same through the whole volume: padding outside the scan circle
+    if flat.shape[1] == 0:
+        return
+    low, high = np.percentile(flat, (5, 95), axis=1)
+    several = high - low > 100  # a slice of nothing but air or padding is not compared
+    for index in np.flatnonzero(several[1:] & several[:-1]):
+        change = flat[index + 1] - flat[index]
+        shift = float(np.median(change))
+        if abs(shift) >= _SHIFT_HU and np.mean(np.abs(change - shift) <= _SHIFT_SPREAD_HU) >= _SHIFT_FITS:
+            raise InputError(
+                f"{label}: expected the same HU scale in every slice, got a jump of {shift:+.0f} HU from slice {index + 1} to "
+                f"{index + 2} of {len(slices)}, as where some files carry a wrong rescale intercept; export the series again."
+            )
+
+
+def _empty_slice_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
+    tissue = np.mean(slices > -300, axis=(1, 2))
+    scanned = np.flatnonzero(tissue > 0.2 * np.median(tissue))
+    empty = int(scanned[-1] - scanned[0] + 1 - len(scanned)) if len(scanned) else 0
+    if empty == 0:
+        return ()
+    text = f"{label}: {empty} of {len(slices)} slices between others hold next to no tissue; they may be missing or not in HU."
+    return (grave(text),)
 
 
 def _scalar_volume(image: sitk.Image, label: str) -> sitk.Image:
