@@ -38,7 +38,7 @@ PATIENCE = 180
 class Client:
     """Start a worker and speak with it, as the panel does."""
 
-    def __init__(self, temporary: Path) -> None:
+    def __init__(self, temporary: Path, **environment: str) -> None:
         self.temporary, self.log = temporary, temporary / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -46,7 +46,7 @@ class Client:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1", **environment},
             )
         self._lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -348,6 +348,30 @@ def test_cancel_ends_what_runs_and_what_waits_and_leaves_the_rest_warm(client, f
     assert client.result("cancel", of=running)["cancelled"] is False
     timings = client.result("detect", files=large, bundle=tiny_bundle)["timings_s"]
     assert "align" in timings and "read" not in timings
+
+
+NOISE = """
+import os, threading, time
+
+def speak():
+    while not os.path.sameopenfile(1, 2):
+        time.sleep(0.01)
+    for _ in range(200):
+        print("a word", flush=True)
+        os.write(1, b"noise\\n")
+        time.sleep(0.01)
+
+threading.Thread(target=speak, daemon=True).start()
+"""
+
+
+def test_what_libraries_print_does_not_come_between_the_answers(files, tiny_bundle, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NOISE)
+    client = Client(tmp_path, PYTHONPATH=str(tmp_path))
+    assert client.result("detect", files=files, bundle=tiny_bundle)["rois"]
+    client.end()
+    log = client.log.read_text()
+    assert "a word\n" in log and "noise\n" in log
 
 
 # the end ------------------------------------------------------------------------------------------------------------------

@@ -260,11 +260,12 @@ class Worker:
             )
         files: list[str] = []
         if request.output:
+            with self._stoppable():
+                self._tell(task, "write", 0.0, "Writing the results")
             if request.scene:
                 scene_writer()  # imports Slicer's core, a second that nothing may break into
             # moving files into place is not broken into either
             with output_folder(request.output) as folder, self._stoppable():
-                self._tell(task, "write", 0.0, "Writing the results")
                 diagnosis = write_outputs(diagnosis, prepared.aligned, folder, scene=request.scene, report=request.report)
                 files = sorted(path.name for path in folder.iterdir())
         return {
