@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from PediatricLiverDxLib.exam import Exam, Grid, exam_from_images, read_exam
@@ -566,6 +567,39 @@ def test_rescale_missing_in_some_slices(tmp_path, tag):
 def test_a_wrong_intercept_in_one_slice(tmp_path):
     write_series(tmp_path, abdomen("AP"), per_slice=lambda z: {"RescaleIntercept": 0} if z == 7 else {})
     refused("a jump of +1024 HU from slice 7 to 8 of 16", study=tmp_path)
+
+
+def _circle(slices=16, matrix=96):
+    """Return a volume outside of whose scan circle nothing was scanned, and where that is."""
+    y, x = np.mgrid[:matrix, :matrix] - (matrix - 1) / 2
+    outside = np.broadcast_to(np.hypot(x, y) > matrix / 2, (slices, matrix, matrix))
+    return np.where(outside, -1024, abdomen("AP")).astype(np.int16), outside
+
+
+@pytest.mark.parametrize("tag", [None, 63536, -2000], ids=["untold", "told", "told as signed"])
+@pytest.mark.parametrize("compressed", [False, True])
+def test_padding_written_as_unsigned(tmp_path, tag, compressed):
+    hu, outside = _circle()
+
+    def unsigned(z):
+        stored = np.where(outside[z], 63536, hu[z].astype(np.int32) + 1024).astype("<u2")
+        return {"PixelRepresentation": 0, "PixelData": stored.tobytes()}
+
+    for path in write_series(tmp_path, hu, rle=compressed, per_slice=unsigned):
+        if tag is not None:
+            written = pydicom.dcmread(path)
+            written.add_new("PixelPaddingValue", "SS" if tag < 0 else "US", tag)
+            save(written, path)
+    exam = read_exam(tmp_path)
+    (volume,) = exam.phases.values()
+    assert np.array_equal(sitk.GetArrayViewFromImage(volume.image), hu)
+    assert not said(exam, "4000 HU")
+
+
+def test_padding_that_became_bright_in_a_file_is_grave(tmp_path):
+    hu, outside = _circle()
+    sitk.WriteImage(as_image(np.where(outside, 62512, hu.astype(np.int32))), str(tmp_path / "AP.nii.gz"))
+    assert grave(read_exam(tmp_path), "of the voxels are above 4000 HU")
 
 
 def test_sheared_nifti(tmp_path):

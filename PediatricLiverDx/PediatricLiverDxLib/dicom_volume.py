@@ -187,6 +187,10 @@ def _integral(one: Slice) -> bool:
     return all(float(number).is_integer() for number in one.rescale or (1.0, 0.0))
 
 
+#: Unsigned stored values from here on are negative ones that were written as unsigned (-2000 as 63536): no CT reaches them.
+_WRAPPED = 63_000
+
+
 class SlicePixels:
     """HU of slices, read when asked for; multi-frame files are decoded once."""
 
@@ -202,14 +206,21 @@ class SlicePixels:
             self._file = one.path, self._decode(one)
         frames = self._file[1]
         stored = frames[one.frame]
+        slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
         if stored.dtype == np.float64:  # GDCM's output, rescaled already
-            hu = stored
+            hu = stored.copy()
+            stored = np.round((stored - intercept) / slope)
         else:
-            slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
             hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
-            if self._padding is not None:
-                hu[stored == self._padding] = AIR
+        hu[self._is_padding(stored)] = AIR
         return np.clip(hu, -32768, 32767).astype(np.int16) if _integral(one) else hu.astype(np.float32)
+
+    def _is_padding(self, stored: np.ndarray) -> np.ndarray:
+        """Tell which stored values were not scanned: the padding value, and wrapped negative ones where such lie at the border."""
+        padding = stored == self._padding if self._padding is not None else np.zeros(stored.shape, bool)
+        wrapped = stored >= _WRAPPED
+        at_border = any(np.any(wrapped[side]) for side in (0, -1, np.s_[:, 0], np.s_[:, -1]))
+        return padding | wrapped if at_border else padding
 
     def _decode(self, one: Slice) -> np.ndarray:
         """Return (frame, row, column): stored values, or float64 HU where GDCM decoded and rescaled them."""
@@ -226,6 +237,7 @@ class SlicePixels:
             ) from error
         if stored is None:
             raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
+        self._padding = _padding_of(header)
         if syntax not in _NATIVE:
             return self._decompress(one, header, syntax)
         return self._native(header, bytes(stored), syntax)
@@ -244,10 +256,6 @@ class SlicePixels:
         unused = allocated - int(header.get("BitsStored", allocated))
         if unused > 0:  # old scanners keep overlays in the unused bits; the shifts clear them and extend the sign
             values = (values << unused) >> unused
-        padding = header.get("PixelPaddingValue")
-        if padding is not None:  # some writers store a negative value as unsigned
-            padding = int(padding) - (2**allocated if signed and int(padding) >= 2 ** (allocated - 1) else 0)
-        self._padding = padding
         return values
 
     def _decompress(self, one: Slice, header: Dataset, syntax: pydicom.uid.UID) -> np.ndarray:
@@ -269,3 +277,12 @@ class SlicePixels:
         return values.reshape(-1, *self._shape)
 
 
+def _padding_of(header: Dataset) -> int | None:
+    """Return the stored value of what was not scanned, with the sign of the pixels: some writers store a negative value as unsigned."""
+    padding, allocated = header.get("PixelPaddingValue"), int(header.BitsAllocated)
+    if padding is None:
+        return None
+    signed = bool(header.get("PixelRepresentation", 0))
+    if signed and int(padding) >= 2 ** (allocated - 1):
+        return int(padding) - 2**allocated
+    return int(padding) + (2**allocated if not signed and int(padding) < 0 else 0)

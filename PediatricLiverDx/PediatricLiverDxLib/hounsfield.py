@@ -30,6 +30,10 @@ MAX_SLICES = 1500
 #: 800 slices of 512 x 512: four phases of that in float32 need 3.4 GB.
 MAX_VOXELS = 800 * 512 * 512
 
+#: Nothing in a body but metal and what was never HU is brighter; metal fills less than this part of the voxels.
+_METAL_HU = 4000
+_MUCH_METAL = 0.005
+
 #: Neighbouring slices differ by a shift in HU where nearly all voxels (this part) differ by at least this, give or take as much as that.
 _SHIFT_FITS = 0.75
 _SHIFT_HU = 200
@@ -77,7 +81,7 @@ def canonical_hu(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[str, 
     refuse_size(image.GetSize(), label)
     image = _refuse_values(image, label)
     _refuse_shifted_slices(slices, label)
-    return image, (*_empty_slice_warnings(slices, label), *_geometry_warnings(image, label))
+    return image, (*_value_warnings(slices, label), *_geometry_warnings(image, label))
 
 
 def _coarse_slices(image: sitk.Image) -> np.ndarray:
@@ -104,14 +108,23 @@ def _refuse_shifted_slices(slices: np.ndarray, label: str) -> None:
             )
 
 
-def _empty_slice_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
+def _value_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
+    warnings = []
+    bright = float(np.mean(slices > _METAL_HU))
+    if bright > _MUCH_METAL:
+        warnings.append(
+            grave(
+                f"{label}: {bright:.1%} of the voxels are above {_METAL_HU} HU, more than metal fills; if that is padding outside the scan, "
+                f"set it to {AIR}."
+            )
+        )
     tissue = np.mean(slices > -300, axis=(1, 2))
     scanned = np.flatnonzero(tissue > 0.2 * np.median(tissue))
     empty = int(scanned[-1] - scanned[0] + 1 - len(scanned)) if len(scanned) else 0
-    if empty == 0:
-        return ()
-    text = f"{label}: {empty} of {len(slices)} slices between others hold next to no tissue; they may be missing or not in HU."
-    return (grave(text),)
+    if empty:
+        text = f"{label}: {empty} of {len(slices)} slices between others hold next to no tissue; they may be missing or not in HU."
+        warnings.append(grave(text))
+    return tuple(warnings)
 
 
 def _scalar_volume(image: sitk.Image, label: str) -> sitk.Image:
