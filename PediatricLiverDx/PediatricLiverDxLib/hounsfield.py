@@ -114,8 +114,8 @@ def _value_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
     if bright > _MUCH_METAL:
         warnings.append(
             grave(
-                f"{label}: {bright:.1%} of the voxels are above {_METAL_HU} HU, more than metal fills; if that is padding outside the scan, "
-                f"set it to {AIR}."
+                f"{label}: {bright:.1%} of the voxels are above {_METAL_HU} HU, more than metal fills; "
+                f"if that is padding outside the scan, set it to {AIR}."
             )
         )
     tissue = np.mean(slices > -300, axis=(1, 2))
