@@ -6,23 +6,44 @@ Portuguese, Dutch, Chinese, Japanese, Korean or Russian. `phase_from_delay` read
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
-
-#: Words that carry one of the phase words inside without meaning a phase. They are taken out before anything else is read.
-_MISLEADING = re.compile(
-    r"intra-?ven\w*|intra-?vein\w*|intra-?arteri\w*|arterio-?ven\w*|\bmit und ohne\b"
-    r"|(?:\bw ?w/?o\b|\bw/w/?o\b|\bwith (?:and|&) without\b)(?: iv)?(?: con\w*)?"
-    r"|\bavec et sans\b|\bcon y sin\b|\bsmart ?prep\b|\bsmart\w*|\bap scout\b|\b(?:scout|topo\w*|loc\w*) ap\b|静脉注射|靜脈注射"
-    # AP for "abdomen and pelvis" or the projection, not for arterial phase
-    r"|\bc[/ ]?a[/ ]?p\b|\ba/p\b|\b(?:chest|thorax|ct) ap\b|\bap (?:w|with|wo|without|w/o|pelvis|view|proj\w*)\b"
-)
 
 #: What "without" in another language must be followed by; alone it may be a surname (Sin, Sem).
 _CONTRAST = (
     r"(?:(?:le |la |el |il |o |do )?(?:contrast[eo]?|contrastmiddel|contrastmedium|kontrast|kontrastmittel|km|kontrastm|civ|iv|mdc|pdc|cte"
     r"|injection|injections|produit de contraste|medio de contraste|mezzo di contrasto|meio de contraste|контраста|контрастирования|ку))"
+)
+
+#: Parts of the body beside which "AP" is the direction of a projection, or "abdomen and pelvis".
+_BODY_PART = r"(?:chest|thorax|t[oó]rax|torace|lungs?|pelvis|pelv|becken|bassin|bacino|bekken)"
+
+#: Between "with" and "without".
+_AND = r"(?: ?[/&+-] ?| and | or | und | oder | et | ou | y | o | e | en | )"
+
+#: Words that carry one of the phase words inside without meaning a phase. They are taken out before anything else is read.
+_MISLEADING = re.compile(
+    r"intra-?ven\w*|intra-?vein\w*|intra-?arteri\w*|arterio-?ven\w*|\bsmart ?prep\b|\bsmart\w*|静脉注射|靜脈注射"
+    # with and without contrast in one name is a whole protocol
+    rf"|(?:\bw/?{_AND}?w/?o\b|\bw/?o{_AND}?w/?(?!\w)|\bwith{_AND}without\b|\bwithout{_AND}with\b)(?: iv)?(?: con\w*)?"
+    r"|(?:"
+    + "|".join(
+        rf"\b{one}{_AND}{other}\b"
+        for with_, without in (("mit", "ohne"), ("avec", "sans"), ("con", "sin"), ("con", "senza"), ("com", "sem"), ("met", "zonder"))
+        for one, other in ((with_, without), (without, with_))
+    )
+    + rf")(?: {_CONTRAST})?"
+    # arterial and venous together: one scan between the two, or an arteriovenous malformation
+    r"|[动動][、/+和及与]?[静靜]脉|[動动][、/+和及与]?[静靜]脈|[动動][门門][静靜]?[脉脈]"
+    # AP for "abdomen and pelvis" or the projection, not for arterial phase
+    r"|\bap scout\b|\b(?:scout|topo\w*|loc\w*) ap\b|\bc[/ ]?a[/ ]?p\b|\ba/p\b"
+    rf"|\b(?:{_BODY_PART}|ct)[ /&+-]?ap\b(?! ph)|\bap (?:abd\w*)?[ /&+-]*{_BODY_PART}\b"
+    r"|\bap (?:w|with|wo|without|w/o|view|proj\w*|supine|prone|erect|decub\w*)\b|\bap[ /&+-]*(?:and )?lat(?:eral)?\b"
+    # "arterial delay 30s": the time from the bolus on, not the delayed phase
+    r"|(?:\b(?:delay|d[eé]lai|retard|ritardo|verz(?:ö|oe)gerung)|延迟|延遲|延时|遅延)"
+    r"(?= ?(?:\d\d?|10\d|110) ?(?:s|secs?|sek|seconds?|秒)(?!\w))"
 )
 
 # Where a pattern has parentheses that capture, only what they hold is ever shown: what stands behind a stem may be part of a name.
@@ -37,27 +58,30 @@ _PLAIN = (
     rf"|(?:ohne|sans|sin|senza|sem|zonder|без) {_CONTRAST}"
     r"|dirett[ao]|blanco|(нативн)\w*|(бесконтраст)\w*"
 )
-_PLAIN_CJK = r"平扫|平掃|非增强|非增強|未增强|无增强|增强前|增強前|造影前|非造影|单纯|単純|조영전|비조영|조영 전"
+_PLAIN_CJK = (
+    r"平扫|平掃|[显顯]影前|[无無][显顯]影|注射前"
+    r"|非增强|非增強|未增强|无增强|增强前|增強前|造影前|非造影|单纯|単純|조영전|비조영|조영 전"
+)
 
 _ARTERIAL = (
-    r"(art[eé]ri(?:al|ell?e?|os[ao]))\w*|(art[eé]r)\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|(angio)\w*"
+    r"(art[eé]ri(?:al|ell?e?|ël|os[ao]))\w*|c\+ a(?! ?[+/&])|a-ph(?:ase)?|(art[eé]r)\w*|art|ap|hap|eap|lap|aph|artph|artp|cta|(angio)\w*"
     r"|((?:früh|frueh|spät|spaet)art)\w*|(артер)\w*|\w*(arteri(?:al|el|a|o))\w*"
 )
-_ARTERIAL_CJK = r"动脉|動脈|동맥"
+_ARTERIAL_CJK = r"动脉|動脈|동맥|早期相|(?<![a-z])(?:a|ap|art) ?[期相]"
 
 _PORTAL = (
     r"(portal)\w*|port|(portov)\w*|(porto)\w*|(portven)\w*|pvp|pv|pvph|pven|pvpp|vp|hvp|ppv|ven|vein|venous|(venös)\w*|(venoes)\w*"
-    r"|venos[ao]s?|(veineu)\w*|veinous"
-    r"|\w*(portalven)\w*|\w*(venös)\w*|\w*(venoes)\w*|(порталь)\w*|(веноз)\w*|вен"
+    r"|c\+ [pv](?! ?[+/&])|[pv]-ph(?:ase)?|venos[ao]s?|(veneuz)\w*|(veineu)\w*|veinous"
+    r"|\w*(portalven)\w*|\w*(venös)\w*|\w*(venoes)\w*|(порталь)\w*|(веноз)\w*|(портовен)\w*|вен"
 )
-_PORTAL_CJK = r"门静脉|門靜脈|門静脈|门脉|門脈|静脉|靜脈|门静|문맥|정맥"
+_PORTAL_CJK = r"门静脉|門靜脈|門静脈|门脉|門脈|静脉|靜脈|门静|문맥|정맥|(?<![a-z])(?:p|v|pv|vp|pvp) ?[期相]"
 
 _DELAYED = (
-    r"(delay(?:ed|s)?)\w*|del(?= *(?:$|\d|phase))|dly|dlyd|(equilib)\w*|equil|eq|dp|dph|late|washout|wash-out|(excret)\w*"
+    r"(delay(?:ed|s)?)\w*|del(?= *(?:$|\d|phase))|dly|dlyd|(equil[ií]b)\w*|equil|eq|dp|dph|late|washout|wash-out|(excret)\w*"
     r"|(tard)\w*|(spät)\w*|(spaet)\w*|([äé]quilib)\w*|(aequilib)\w*"
-    r"|(gleichgewicht)\w*|(ritard)\w*|(отсроч)\w*|(выделит)\w*|(равновес)\w*"
+    r"|(gleichgewicht)\w*|(ritard)\w*|(отсроч)\w*|(выделит)\w*|(экскретор)\w*|c\+ d(?! ?[+/&])|d-ph(?:ase)?|(равновес)\w*"
 )
-_DELAYED_CJK = r"延迟|延遲|遅延|延时|延時|平衡|排泄|지연|평형"
+_DELAYED_CJK = r"延迟|延遲|遅延|延时|延時|平衡|排泄|지연|평형|晩期相|後期相|(?<![a-z])(?:d|dp) ?[期相]"
 
 #: Contrast was given, but the phase is not said.
 _ENHANCED = (
@@ -66,7 +90,7 @@ _ENHANCED = (
     rf"|km|(?:mit|avec|con|com|met) {_CONTRAST}|(kontrast)\w*|avec|(inject)[eé]\w*|mdc|с (контраст)\w*"
     r"|contraste"
 )
-_ENHANCED_CJK = r"增强|增強|造影|조영"
+_ENHANCED_CJK = r"增强|增強|造影|조영|[显顯]影"
 
 #: Words of a folder's name that no surname or place shares.
 _CLEAR = re.compile(
@@ -129,6 +153,8 @@ def phase_from_name(text: str) -> NamedPhase | None:
         rest = text.replace(found["PC"].group(), " ")
         several = len(found) > 1 or _ENHANCED_WORD.search(rest)
         return None if several else NamedPhase("PC", _said(found["PC"]))
+    if len(found) > 1 and _listed(text, found):
+        return None
     if "DP" in found and len(found) > 1:
         found = _late(found)
     if len(found) == 1:
@@ -189,6 +215,13 @@ def phase_from_delay(seconds: float) -> str | None:
 def _said(match: re.Match[str]) -> str:
     """Return the stem of a match, or all of it where its pattern is closed."""
     return next((group for group in match.groups() if group), match.group()).strip()
+
+
+def _listed(text: str, found: dict[str, re.Match[str]]) -> bool:
+    """Tell whether phases are listed ("portal/delayed", "门脉期+延迟期") rather than one of them qualified ("late portal")."""
+    ordered = sorted(found.values(), key=lambda match: match.start())
+    between = [text[one.end() : other.start()] for one, other in itertools.pairwise(ordered)]
+    return any(re.fullmatch(r" ?[/+&、和及与] ?| (?:and|und|et|y|e|en) ", gap) for gap in between)
 
 
 def _late(found: dict[str, re.Match[str]]) -> dict[str, re.Match[str]]:
