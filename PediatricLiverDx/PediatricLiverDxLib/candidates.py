@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import SimpleITK as sitk
 
 from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES, canonical_hu
-from .notices import about
+from .notices import Notice, about, grave
 from .phases import phase_words_of_folder, readings
 from .recognition import Hint, read_hint
 from .vocabulary import PHASES, InputError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions,
 #: not noisy.
 BEST_SPACING_MM = 2.0
+
+#: A series that covers less than this part of the stack is passed over, as it may miss the liver.
+LEAST_COVERED = 0.4
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]],
         fitting = sorted((s for s in usable if hints[s.label].phase == phase), key=lambda s: _rank(s, usable))
         if fitting:
             chosen.append((fitting[0], hints[fitting[0].label]))
+            notes += _height_notes(phase, fitting[0], usable)
+            notes += _pass_notes(phase, fitting)
         if len(fitting) > 1:
             notes.append(_choice(phase, fitting))
     silent = [s for s in usable if hints[s.label].phase is None]
@@ -172,6 +177,38 @@ def _choice(what: str, fitting: Sequence[Series]) -> str:
     kernel = "sharp" if fitting[0].sharp else "soft or standard"
     others = ", ".join(s.label for s in fitting[1:])
     return f"{what}: {len(fitting)} series fit; {fitting[0].label} is used ({fitting[0].spacing:.2g} mm, {kernel} kernel), not {others}."
+
+
+def _height_notes(phase: str, series: Series, usable: Sequence[Series]) -> list[Notice]:
+    """Refuse a small part of a stack, doubt a series that is low beside another; the best of those that fit is judged."""
+    longest = max(s.height for s in usable)
+    if series.height < LEAST_COVERED * series.stack_mm:
+        stored = series.label.partition(" part")[0]
+        raise InputError(
+            f"{phase}: expected a pass over the whole stack, got parts of {stored} of which the best covers "
+            f"{series.height:.0f} of {series.stack_mm:.0f} mm; give one series for each phase."
+        )
+    if series.height < LEAST_COVERED * longest:
+        return [
+            grave(
+                f"{phase}: {series.label} covers {series.height:.0f} mm, another series of the exam {longest:.0f} mm; "
+                "check that it holds the whole liver."
+            )
+        ]
+    return []
+
+
+def _pass_notes(phase: str, fitting: Sequence[Series]) -> list[Notice]:
+    """Doubt a name that stands on several passes over the body."""
+    best = fitting[0]
+    passes = sum(s.uid == best.uid and s.number > 0 and s.height >= LEAST_COVERED * s.stack_mm for s in fitting)
+    if passes < 2:
+        return []
+    return [
+        grave(
+            f"{phase}: one series of that name holds {passes} passes over the body; {best.label} is used, give the phase if it is another."
+        )
+    ]
 
 
 def _one_study(series: Sequence[Series]) -> tuple[list[Series], list[str]]:
@@ -237,10 +274,10 @@ def _grouped(series: Sequence[Series], acquisitions: Acquisitions) -> list[list[
 
 def _rank(series: Series, all_series: Sequence[Series]) -> tuple:
     """Sort key, best first: fits in memory, covers the abdomen, original, not a lung or bone kernel, slices near BEST_SPACING_MM apart."""
-    longest = max(s.distances[-1] - s.distances[0] for s in all_series)
-    coverage = (series.distances[-1] - series.distances[0]) / longest if longest > 0 else 1.0
+    longest = max(s.height for s in all_series)
+    coverage = series.height / longest if longest > 0 else 1.0
     too_large = len(series.slices) > MAX_SLICES or len(series.slices) * series.size[0] * series.size[1] > MAX_VOXELS
     return (
-        too_large, coverage < 0.4, series.sharp, series.derived,
-        abs(math.log(max(series.spacing, 0.1) / BEST_SPACING_MM)), series.label,
+        too_large, coverage < LEAST_COVERED, series.sharp, series.derived,
+        abs(math.log(max(series.spacing, 0.1) / BEST_SPACING_MM)), series.number, series.label,
     )  # fmt: skip

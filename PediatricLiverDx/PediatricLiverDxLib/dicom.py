@@ -19,6 +19,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from .dicom_values import acquired, content_time, contrast_agent, numbers_of, seconds_of, text_of, values_of
+from .passes import split_passes
 from .patients import Patient, patient_of, refuse_two_patients
 from .vocabulary import InputError
 from .volume_files import is_dicom
@@ -47,7 +48,7 @@ _NO_HU = re.compile(r"\b(iodine|jod|iode|vnc|vue|virtual (non|native|unenh)\w*|e
 _PROJECTIONS = {"MIP", "MINIP", "MAXIP", "VRT", "PROJECTION IMAGE", "3D", "CPR", "VOLUME_RENDERING", "SCREEN SAVE", "SCREEN_SAVE"}
 
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType",
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType", "KVP",
     "SeriesDescription", "ProtocolName", "ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusStartTime",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentTime", "SeriesTime", "StudyDate", "SeriesNumber",
     "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
@@ -73,13 +74,18 @@ class Slice:
     instance: int
     acquisition: str
     temporal: str
+    voltage: str
     seconds: float | None
     clock: float | None
 
 
 @dataclass(frozen=True)
 class Series:
-    """Slices of one pass over the body with one orientation, in no order yet, and what their headers say."""
+    """Slices of one pass over the body with one orientation, in no order yet, and what their headers say.
+
+    `number` counts the passes of one stored series in order of acquisition from 1 on, 0 where there is one only; `stack_mm` is the height
+    of all its passes together.
+    """
 
     label: str
     slices: tuple[Slice, ...]
@@ -99,6 +105,8 @@ class Series:
     frame_of_reference: str
     uid: str
     patient: Patient
+    number: int = 0
+    stack_mm: float = 0.0
 
     @property
     def normal(self) -> np.ndarray:
@@ -108,6 +116,11 @@ class Series:
     def distances(self) -> np.ndarray:
         """Positions of the slices along the normal in mm, ascending."""
         return np.sort(np.array([s.position for s in self.slices]) @ self.normal)
+
+    @property
+    def height(self) -> float:
+        """Distance in mm between the outermost slices."""
+        return float(self.distances[-1] - self.distances[0])
 
     @property
     def spacing(self) -> float:
@@ -289,8 +302,9 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         uid=f"{header.get('SOPInstanceUID', path)}#{frame}",
         instance=int(header.get("InstanceNumber") or 0) * 100_000 + frame,
-        acquisition=str(header.get("AcquisitionNumber") or ""),
+        acquisition=text_of(header, "AcquisitionNumber"),
         temporal=str(group.get("TemporalPositionIndex") or header.get("TemporalPositionIdentifier") or ""),
+        voltage=text_of(header, "KVP"),
         seconds=seconds,
         clock=seconds or content_time(header),
     )
@@ -325,40 +339,16 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         patient=patient_of(header),
     )
     refuse_two_patients([patient_of(facts[0]) for _, facts in images])
-    return [replace(series, slices=slices) for slices in split_passes(series.slices, series.normal)]
-
-
-def split_passes(slices: tuple[Slice, ...], normal: np.ndarray) -> list[tuple[Slice, ...]]:
-    """Part slices that lie on the same positions several times into passes, by the first tag that tells them apart.
-
-    Temporal position, acquisition number and acquisition time are tried in that order; else, where every position occurs equally often,
-    the k-th in order of time and instance number belongs to pass k. Slices that cannot be parted stay together (duplicates).
-    """
-    distances = np.array([s.position for s in slices]) @ normal
-    places = np.round(distances / SAME_POSITION_MM).astype(int)
-    counts = Counter(places.tolist())
-    if max(counts.values()) == 1:
-        return [slices]
-    for tag in ("temporal", "acquisition", "clock"):
-        groups = defaultdict(list)
-        for image, place in zip(slices, places.tolist(), strict=True):
-            groups[getattr(image, tag)].append((image, place))
-        parted = all(len({place for _, place in group}) == len(group) for group in groups.values())
-        if len(groups) > 1 and parted and min(len(group) for group in groups.values()) >= 3:
-            ordered = sorted(groups.values(), key=lambda group: (min(s.clock or 0 for s, _ in group), min(s.instance for s, _ in group)))
-            return [tuple(image for image, _ in group) for group in ordered]
-    if len(set(counts.values())) == 1 and len(counts) >= 3 and len({s.clock for s in slices}) > 1:
-        at_place = defaultdict(list)
-        for image, place in zip(slices, places.tolist(), strict=True):
-            at_place[place].append(image)
-        stacks = [sorted(images, key=lambda s: (s.clock or 0, s.instance)) for images in at_place.values()]
-        return [tuple(one_pass) for one_pass in zip(*stacks, strict=True)]
-    return [slices]
+    stack = np.array([s.position for s in series.slices]) @ series.normal
+    passes = split_passes(series.slices, np.round(stack / SAME_POSITION_MM).astype(int))
+    numbers = range(1, len(passes) + 1) if len(passes) > 1 else (0,)
+    extent = float(np.ptp(stack))
+    return [replace(series, slices=slices, number=n, stack_mm=extent) for n, slices in zip(numbers, passes, strict=True)]
 
 
 def _labelled(series: list[Series]) -> tuple[Series, ...]:
-    """Name series by their number; those that share one get a part number."""
-    series = sorted(series, key=lambda s: (int(s.label) if s.label.lstrip("-").isdigit() else 10**9, s.seconds or 0, s.uid))
+    """Name series by their number; those that share one get a part number, passes of one series in order of acquisition."""
+    series = sorted(series, key=lambda s: (int(s.label) if s.label.lstrip("-").isdigit() else 10**9, s.number, s.seconds or 0, s.uid))
     totals, counts, labelled = Counter(s.label for s in series), Counter(), []
     for one in series:
         counts[one.label] += 1
