@@ -175,3 +175,23 @@ def test_empty_slices_at_the_ends_pass_and_between_others_are_grave():
     (warning,) = canonical_hu(as_image(lost), "AP")[1]
     assert "2 of 16 slices between others" in warning
     assert warning.grave
+
+
+@pytest.mark.parametrize("shift", [100, -100, 60])
+def test_a_shift_of_all_hu_is_told_by_air(shift):
+    shifted = (np.random.default_rng(0).normal(0, 10, CT.shape) + CT + shift).round().astype(np.int16)
+    (warning,) = canonical_hu(as_image(shifted), "AP")[1]
+    assert f"shifted by about {shift:+d}: air" in warning or f"shifted by about {shift + 1:+d}: air" in warning, warning
+    assert warning.grave
+
+
+def test_a_shift_is_told_by_fat_where_air_was_clipped():
+    (warning,) = canonical_hu(as_image((CT - 100).clip(-1024)), "AP")[1]
+    assert "fat lies at -1" in warning
+    assert warning.grave
+
+
+@pytest.mark.parametrize("low", [-1024, -1000])
+def test_clipped_air_is_no_shift(low):
+    assert canonical_hu(as_image(CT.clip(low)), "AP")[1] == ()
+    assert canonical_hu(as_image(CT[:, 30:70, 20:76]), "AP")[1] == ()

@@ -34,6 +34,10 @@ MAX_VOXELS = 800 * 512 * 512
 _METAL_HU = 4000
 _MUCH_METAL = 0.005
 
+#: HU of air and fat, and by how much they may be off: scanners clip air at -1024, and fat is darker at low tube voltage.
+_AIR_HU, _FAT_HU = -1000, -100
+_OFF_HU = 50
+
 #: Neighbouring slices differ by a shift in HU where nearly all voxels (this part) differ by at least this, give or take as much as that.
 _SHIFT_FITS = 0.75
 _SHIFT_HU = 200
@@ -116,6 +120,14 @@ def _value_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
             grave(
                 f"{label}: {bright:.1%} of the voxels are above {_METAL_HU} HU, more than metal fills; "
                 f"if that is padding outside the scan, set it to {AIR}."
+            )
+        )
+    if (shift := _scale_shift(slices)) is not None:
+        what, lies, expected = shift
+        warnings.append(
+            grave(
+                f"{label}: its HU look shifted by about {lies - expected:+.0f}: {what} lies at {lies:.0f} HU, expected about {expected}; "
+                "check the rescale intercept."
             )
         )
     tissue = np.mean(slices > -300, axis=(1, 2))
@@ -205,6 +217,27 @@ def _unrescaled(sample: np.ndarray) -> bool:
     bright = np.where(centres > 300, counts, 0)
     body = centres[int(np.argmax(bright))]
     return bool(-100 <= air <= 100 and 850 <= body <= 1200 and bright.sum() > 0.01 * scanned.size)
+
+
+def _scale_shift(slices: np.ndarray) -> tuple[str, float, int] | None:
+    """Return what is off, where in HU it lies and where it should, None where air and fat are where they should be or are not seen.
+
+    Air is looked for at the edge of what was scanned, where no lung is. Where a writer clipped it, fat still tells a shift downwards;
+    upwards it does not, as a lean child's muscle lies there.
+    """
+    padded = np.pad(np.any(slices != slices[0], axis=0), 1)
+    scanned = padded[1:-1, 1:-1]
+    edge = scanned & ~(padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:])
+    around = slices[:, edge]
+    air = around[(around > _PADDING) & (around < -600)]
+    if air.size > 0.5 * around.size and abs(float(np.median(air)) - _AIR_HU) > _OFF_HU:
+        return "air around the body", float(np.median(air)), _AIR_HU
+    counts, edges = np.histogram(slices, bins=np.arange(-300, 301, 10))
+    counts = np.convolve(counts, [1, 2, 3, 2, 1], "same")
+    peaks = [i for i in range(2, len(counts) - 2) if counts[i] == counts[i - 2 : i + 3].max() > 0.2 * counts.max()]
+    if peaks and (lowest := float(edges[peaks[0]] + 5)) < _FAT_HU - _OFF_HU:
+        return "fat", lowest, _FAT_HU
+    return None
 
 
 def obliquity_degrees(image: sitk.Image) -> float:
