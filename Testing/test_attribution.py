@@ -100,7 +100,7 @@ def test_lesion_cam_is_scaled_and_differs_by_side(networks, outputs):
     assert not np.allclose(malignant, benign)
     # one backbone's map alone reaches 1, and reaches it inside the box
     (name,) = outputs.backbones[:1]
-    alone = replace(outputs, backbones=(name,))
+    alone = replace(outputs, backbones=(name,), shares=np.ones((1, 3)))
     assert max(lesion_cam(alone, networks.weights, side, inside).max() for side in (True, False)) == pytest.approx(1)
 
 

@@ -14,7 +14,7 @@ from conftest import classifier_onnx, detector_onnx, rewrite_hashes
 from PediatricLiverDxLib import bundle as bundle_module
 from PediatricLiverDxLib.bundle import is_shipped, load_networks, pin, read_bundle
 from PediatricLiverDxLib.composites import GEOMETRY
-from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
+from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, InputError
 
 
 @pytest.fixture
@@ -160,6 +160,19 @@ def test_a_bundle_for_other_software_is_refused(bundle, change, message):
         read_bundle(bundle)
 
 
+def test_shares_are_taken_where_they_sum_to_one(bundle):
+    changed, parts = document(bundle), dict(zip(BACKBONES, ((0.5, 0.2, 1 / 3), (0.3, 0.7, 1 / 3), (0.2, 0.1, 1 / 3)), strict=True))
+    assert load_networks(bundle).shares["vit"].tolist() == [1 / 3] * 3
+    for backbone, shares in parts.items():
+        changed["classifiers"][backbone]["shares"] = dict(zip(HEADS, shares, strict=True))
+    rewrite_hashes(bundle, changed)
+    assert load_networks(bundle).shares["vit"].tolist() == list(parts["vit"])
+    changed["classifiers"]["vit"]["shares"]["stage1"] = 0.9
+    rewrite_hashes(bundle, changed)
+    with pytest.raises(InputError, match="do not sum to 1"):
+        read_bundle(bundle)
+
+
 def test_a_temperature_of_zero_is_refused(bundle):
     changed = document(bundle)
     changed["classifiers"]["vit"]["temperatures"]["stage1"] = 0
@@ -208,6 +221,8 @@ def edited(bundle: Path, path: str, value: object) -> None:
         ("classifiers.vit.temperatures.stage1", float("inf")),
         ("classifiers.vit.temperatures.stage1", "DROP"),
         ("classifiers.vit.temperatures.stage_1", 1.0),
+        ("classifiers.vit.shares", {"stage1": 1.0, "benign_subtype": 1.0, "malignant_subtype": 1.0}),
+        ("classifiers.vit.shares", 5),
         ("gate", {}),
         ("gate", None),
         ("gate.phases", {}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import CHANNELS, LESION_BOX
@@ -55,6 +57,9 @@ def test_outputs_are_those_of_one_composite_at_a_time(networks, images):
         assert outputs.feature_maps[backbone].shape == (3, CHANNELS, 4, 4)
         assert np.allclose(outputs.feature_maps[backbone], np.concatenate([one[0] for one in single]), atol=1e-5)
     assert np.allclose(outputs.ensemble, outputs.logits.mean(0))
+    shares = np.array([[0.5, 0.2, 1.0], [0.3, 0.7, 0.0], [0.2, 0.1, 0.0]])
+    expected = sum(share * logits for share, logits in zip(shares[:, None], outputs.logits, strict=True))
+    assert np.allclose(replace(outputs, shares=shares).ensemble, expected)
 
 
 @pytest.mark.parametrize("present", [(True, False, False, False), (False, True, True, False), (True, True, False, True)])

@@ -56,7 +56,7 @@ def export_bundle(
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
     if not trained or not (run / "detector" / "weights.safetensors").is_file():
         raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
-    temperatures = fit_ensemble({name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained})
+    temperatures, shares = fit_ensemble({name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained})
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -67,7 +67,9 @@ def export_bundle(
         arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
         arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
         differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
-        classifiers[backbone] = {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone]}
+        classifiers[backbone] = {
+            "file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone], "shares": shares[backbone],
+        }
     detector = build_detector(configuration.detector.architecture, run / "detector" / "weights.safetensors")
     export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)
     differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])

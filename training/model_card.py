@@ -44,14 +44,14 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Calibration and thresholds",
         "",
-        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the mean of logit / temperature.",
+        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of share times that of each.",
         *(["Each exam counted by its largest lesion; all temperatures were then scaled together so that the ensemble is calibrated."]
           if training.get("calibrated") == "ensemble" else []),
         "",
-        "| network | stage 1 | benign subtype | malignant subtype |",
+        "| network, temperature and share | stage 1 | benign subtype | malignant subtype |",
         "|---|---|---|---|",
         *(
-            "| " + " | ".join([name, *(f"{item['temperatures'][head]:.2f}" for head in _HEADS)]) + " |"
+            "| " + " | ".join([name, *(_calibration(item, head) for head in _HEADS)]) + " |"
             for name, item in document["classifiers"].items()
         ),
         "",
@@ -73,6 +73,11 @@ def model_card(document: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _calibration(classifier: dict[str, Any], head: str) -> str:
+    share = (classifier.get("shares") or {}).get(head)
+    return f"{classifier['temperatures'][head]:.2f}" + ("" if share is None else f", {share:.0%}")
 
 
 def _limits(phantoms: bool) -> list[str]:

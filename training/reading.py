@@ -64,9 +64,9 @@ def _probabilities(networks: Networks, aligned, roi: Roi) -> dict[str, Any]:
         backbone: session.run(["logits"], {"composites": images})[0].astype(float).mean(0) / networks.temperatures[backbone]
         for backbone, session in networks.classifiers.items()
     }
-    mean = np.mean(list(logits.values()), axis=0)
+    ensemble = sum(logits[backbone] * networks.shares[backbone] for backbone in logits)
     return {
-        "malignant_probability": malignant_probability(mean), "probabilities": class_probabilities(mean),
+        "malignant_probability": malignant_probability(ensemble), "probabilities": class_probabilities(ensemble),
         "backbones": {backbone: class_probabilities(own) for backbone, own in logits.items()},
     }
 

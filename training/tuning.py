@@ -16,6 +16,9 @@ from .lesion_matching import match
 
 #: Temperatures are kept in this range: few validation exams, all of them right, would ask for certainty.
 TEMPERATURES = (0.5, 6.0)
+#: Shares of the ensemble are multiples of this; with fewer exams of a head they are equal.
+SHARE_STEP = 0.1
+FEWEST_FOR_SHARES = 50
 #: False lesions an exam that thresholds may give on validation exams: a missed lesion costs more than a box that is clicked away, and more
 #: than one of those an exam is a nuisance.
 MOST_FALSE_POSITIVES = 0.8
@@ -49,13 +52,9 @@ def fit_temperatures(found: LesionLogits) -> dict[str, float]:
     An exam counts once, by its largest lesion: multifocal exams would weigh more otherwise.
     """
     found = found.largest()
-    sides = {"stage1": CLASSES, "benign_subtype": BENIGN, "malignant_subtype": MALIGNANT}
-    positives = {"stage1": MALIGNANT, "benign_subtype": ("OBHT",), "malignant_subtype": ("OMHT",)}
-    names = np.array(CLASSES)[found.classes]
     result = {}
-    for place, head in enumerate(HEADS):
-        own = np.isin(names, sides[head])
-        positive, logits = np.isin(names[own], positives[head]), found.logits[own, place].astype(float)
+    for place, (head, (own, positive)) in enumerate(zip(HEADS, _sides(found), strict=True)):
+        logits = found.logits[own, place].astype(float)
         if positive.all() or not positive.any():
             result[head] = 1.0
             continue
@@ -66,21 +65,50 @@ def fit_temperatures(found: LesionLogits) -> dict[str, float]:
     return result
 
 
-def fit_ensemble(found: Mapping[str, LesionLogits]) -> dict[str, dict[str, float]]:
-    """Return each backbone's temperatures such that both it and the ensemble, the mean of logit / temperature, are scaled on validation.
+def fit_ensemble(found: Mapping[str, LesionLogits]) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Return each backbone's temperatures, and its shares in the ensemble, the sum of share * logit / temperature; both by head.
 
-    The mean of three calibrated backbones is not calibrated itself: what remains for it to be is one factor per head, which multiplies all
-    backbones' temperatures. Raises InputError when the backbones were not validated on the same lesions.
+    Shares are those of least cross-entropy over a head's own exams among SHARE_STEP, 2 SHARE_STEP, ...: every network counts, a better one
+    more. With fewer than FEWEST_FOR_SHARES exams they are equal. A mean of calibrated backbones is not calibrated itself: what remains for
+    it to be is one factor per head, which multiplies all backbones' temperatures. Raises InputError when the backbones were not validated
+    on the same lesions.
     """
     own = {name: fit_temperatures(one) for name, one in found.items()}
     first = next(iter(found.values()))
     for one in found.values():
         if not np.array_equal(one.exam_ids, first.exam_ids) or not np.array_equal(one.ranks, first.ranks):
             raise InputError("the classifiers were validated on different exams; train them on one cohort with one configuration")
-    scales = {name: np.array([own[name][head] for head in HEADS]) for name in own}
-    mean = np.mean([one.logits / scales[name] for name, one in found.items()], 0)
-    shared = fit_temperatures(replace(first, logits=mean))
-    return {name: {head: round(own[name][head] * shared[head], 4) for head in HEADS} for name in own}
+    scaled = np.array([one.logits / np.array([own[name][head] for head in HEADS]) for name, one in found.items()])
+    shares = _fit_shares(replace(first, logits=np.moveaxis(scaled, 0, -1)))
+    shared = fit_temperatures(replace(first, logits=np.einsum("bnh,bh->nh", scaled, shares)))
+    return (
+        {name: {head: round(own[name][head] * shared[head], 4) for head in HEADS} for name in own},
+        {name: dict(zip(HEADS, np.round(row, 6).tolist(), strict=True)) for name, row in zip(found, shares, strict=True)},
+    )
+
+
+def _fit_shares(found: LesionLogits) -> np.ndarray:
+    """Return (backbone, head) shares; `found` has logits (n, head, backbone), calibrated."""
+    found = found.largest()
+    n_backbones = found.logits.shape[2]
+    steps = round(1 / SHARE_STEP)
+    grid = np.array([one for one in itertools.product(range(1, steps + 1), repeat=n_backbones) if sum(one) == steps]) / steps
+    result = np.full((n_backbones, len(HEADS)), 1 / n_backbones)
+    for place, (own, positive) in enumerate(_sides(found)):
+        if own.sum() >= FEWEST_FOR_SHARES and positive.any() and not positive.all():
+            logits = found.logits[own, place].astype(float) @ grid.T
+            losses = np.logaddexp(0, np.where(positive[:, None], -logits, logits)).mean(0)
+            result[:, place] = grid[int(np.argmin(losses))]
+    return result
+
+
+def _sides(found: LesionLogits) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return for each head which lesions (n,) are its own, and which of those are on its positive side."""
+    sides = {"stage1": CLASSES, "benign_subtype": BENIGN, "malignant_subtype": MALIGNANT}
+    positives = {"stage1": MALIGNANT, "benign_subtype": ("OBHT",), "malignant_subtype": ("OMHT",)}
+    names = np.array(CLASSES)[found.classes]
+    owns = [np.isin(names, sides[head]) for head in HEADS]
+    return [(own, np.isin(names[own], positives[head])) for head, own in zip(HEADS, owns, strict=True)]
 
 
 def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOST_FALSE_POSITIVES) -> LinkChoice:

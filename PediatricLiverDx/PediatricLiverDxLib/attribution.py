@@ -90,19 +90,20 @@ def lesion_cam(outputs: CoalitionOutputs, weights: Mapping[str, np.ndarray], mal
     """Return the ensemble's activation map of the decided side on the composites, float32 (slice, size, size) in [0, 1].
 
     Each backbone's map (of the stage 1 logit, its negative for benign) is enlarged linearly, divided by its largest value inside the box
-    over the slices, and the backbones are averaged. What lies on the masked surround is no part of the patient, and is 0.
+    over the slices, and the backbones are averaged by their shares in stage 1. What lies on the masked surround is no part of the patient,
+    and is 0.
 
     inside: bool (size, size), composites.inside_box.
     """
     size = len(inside)
     total = np.zeros((1, size, size), np.float32)
-    for backbone in outputs.backbones:
+    for backbone, share in zip(outputs.backbones, outputs.shares[:, 0], strict=True):
         feature_map = outputs.feature_maps[backbone]
         cam = class_activation(feature_map, weights[backbone][0], 1.0 if malignant else -1.0)
         height, width = cam.shape[1:]
         cam = resampling_matrix(height, 0, height / size, size) @ cam @ resampling_matrix(width, 0, width / size, size).T * inside
-        total = total + cam / max(float(cam.max()), 1e-12)
-    return np.clip(total / len(outputs.backbones), 0, 1)
+        total = total + np.float32(share) * cam / max(float(cam.max()), 1e-12)
+    return np.clip(total, 0, 1)
 
 
 def cam_volume(cam_slices: np.ndarray, roi: Roi, grid: Grid) -> CamVolume:

@@ -70,10 +70,18 @@ class Bundle:
         values = self.document["classifiers"][backbone]["temperatures"]
         return np.array([float(values[head]) for head in HEADS])
 
+    def shares(self, backbone: str) -> np.ndarray:
+        """Return a backbone's shares in the ensemble, (3,) in the order of HEADS; over the backbones they sum to 1."""
+        classifiers = self.document["classifiers"]
+        values = classifiers[backbone].get("shares")
+        return np.array([float(values[head]) for head in HEADS]) if values else np.full(len(HEADS), 1 / len(classifiers))
+
 
 @dataclass(frozen=True)
 class Networks:
-    """Hold a bundle's networks, ready to run: the detector, and a session, head weights (3, c) and temperatures (3,) by backbone.
+    """Hold a bundle's networks, ready to run.
+
+    By backbone: session, weights of its heads (3, c), temperatures (3,), and shares in the ensemble (3,).
 
     threads: how many batches run at a time.
     """
@@ -83,6 +91,7 @@ class Networks:
     classifiers: Mapping[str, onnxruntime.InferenceSession]
     weights: Mapping[str, np.ndarray]
     temperatures: Mapping[str, np.ndarray]
+    shares: Mapping[str, np.ndarray]
     threads: int = 1
 
     @property
@@ -186,7 +195,8 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
         weights[backbone] = weight
     # the sessions have what they need of the files
     temperatures = {backbone: bundle.temperatures(backbone) for backbone in sessions}
-    networks = Networks(replace(bundle, files={}), found, sessions, weights, temperatures, threads)
+    shares = {backbone: bundle.shares(backbone) for backbone in sessions}
+    networks = Networks(replace(bundle, files={}), found, sessions, weights, temperatures, shares, threads)
     del bundle
     # 50 MB that unpacking the weights took
     return_free_memory()

@@ -87,8 +87,14 @@ def _check_numbers(document: dict[str, Any]) -> None:
     for backbone, classifier in classifiers.items():
         _demand(set(classifier["temperatures"]) == set(HEADS), f"needs the temperatures {', '.join(HEADS)} for {backbone}")
         temperatures += classifier["temperatures"].values()
+        _demand(set(classifier.get("shares") or HEADS) == set(HEADS), f"needs the shares of {', '.join(HEADS)} for {backbone}")
     above_0 = _all_numbers([detector["threshold"], detector["iou_nms"], *temperatures], lambda v: v > 0)
     _demand(above_0, "holds a threshold or temperature that is not a finite number above 0")
+    shares = [classifier.get("shares") for classifier in classifiers.values()]
+    if any(shares):
+        _demand(all(shares), "holds the shares of some classifiers only")
+        _demand(_all_numbers([v for one in shares for v in one.values()], lambda v: 0 <= v <= 1), "holds a share that is not from 0 to 1")
+        _demand(all(abs(sum(one[head] for one in shares) - 1) < 1e-4 for head in HEADS), "holds shares that do not sum to 1")
 
 
 def _check_fit(document: dict[str, Any]) -> None:

@@ -24,18 +24,20 @@ class CoalitionOutputs:
     """Hold what the networks say of one lesion.
 
     phases: the players, the phases that the exam has. logits: float64 (backbone, coalition, head), calibrated: mean over the lesion's
-    composites, divided by the backbone's temperature. feature_maps: backbone -> (slice, channel, row, column) with all phases.
+    composites, divided by the backbone's temperature. shares: float64 (backbone, head), what each counts in the ensemble.
+    feature_maps: backbone -> (slice, channel, row, column) with all phases.
     """
 
     backbones: tuple[str, ...]
     phases: tuple[str, ...]
     logits: np.ndarray
+    shares: np.ndarray
     feature_maps: Mapping[str, np.ndarray]
 
     @property
     def ensemble(self) -> np.ndarray:
-        """Return the mean over the backbones, (coalition, head) in the order of HEADS; the last coalition has all phases."""
-        return self.logits.mean(0)
+        """Return the backbones' logits by their shares, (coalition, head) in the order of HEADS; the last coalition has all phases."""
+        return (self.logits * self.shares[:, None]).sum(0)
 
 
 def coalition_composites(composites: np.ndarray, present: tuple[bool, ...]) -> np.ndarray:
@@ -73,7 +75,8 @@ def classify(
         if progress:
             progress(done / len(runs))
     phases = tuple(phase for phase, there in zip(PHASES, present, strict=True) if there)
-    return CoalitionOutputs(backbones, phases, np.stack([means[backbone] for backbone in backbones]), feature_maps)
+    logits, shares = (np.stack([one[backbone] for backbone in backbones]) for one in (means, networks.shares))
+    return CoalitionOutputs(backbones, phases, logits, shares, feature_maps)
 
 
 def sigmoid(x: np.ndarray | float) -> np.ndarray:

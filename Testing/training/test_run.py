@@ -275,11 +275,28 @@ def test_the_ensemble_is_calibrated_and_each_exam_counts_once():
         found[name] = LesionLogits(
             np.repeat(names, 2), np.repeat(classes, 2), np.tile([0, 1], 6000), np.stack([np.stack([logits, wrong], 1).ravel()] * 3, 1)
         )
-    temperatures = fit_ensemble(found)
+    temperatures, shares = fit_ensemble(found)
     alone = {name: fit_temperatures(one) for name, one in found.items()}
     assert all(temperatures[name]["stage1"] < 0.9 * alone[name]["stage1"] for name in found)
-    mean = np.mean([one.largest().logits[:, 0] / temperatures[name]["stage1"] for name, one in found.items()], 0)
-    assert calibration_error(malignant, 1 / (1 + np.exp(-mean))) < 0.03
+    ensemble = sum(shares[name]["stage1"] * one.largest().logits[:, 0] / temperatures[name]["stage1"] for name, one in found.items())
+    assert calibration_error(malignant, 1 / (1 + np.exp(-ensemble))) < 0.03
+    # equally good networks count alike; no exam has the subtype's other side, so nothing tells its shares apart
+    assert all(0.2 <= shares[name]["stage1"] <= 0.5 for name in found)
+    assert all(shares[name]["benign_subtype"] == pytest.approx(1 / 3, abs=1e-5) for name in found)
+
+
+def test_a_network_that_knows_nothing_counts_least():
+    rng = np.random.default_rng(0)
+    malignant = np.arange(400) % 2 > 0
+    names, classes = np.arange(400).astype(str), np.where(malignant, 2, 0)
+    signal = np.where(malignant, 1.5, -1.5)
+    found = {
+        name: LesionLogits(names, classes, np.zeros(400, int), np.stack([part * signal + rng.normal(0, 1, 400)] * 3, 1))
+        for name, part in (("vit", 0.0), ("resnet18", 1.0), ("densenet121", 1.0))
+    }
+    _, shares = fit_ensemble(found)
+    assert shares["vit"]["stage1"] == pytest.approx(0.1)
+    assert sum(shares[name]["stage1"] for name in found) == pytest.approx(1)
 
 
 def test_no_exam_is_in_two_folds_of_the_gate():
