@@ -1,5 +1,6 @@
 """Exams from discs, folders and files: the right phases, said how, with exact geometry; what cannot be used is refused in one sentence."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from PediatricLiverDxLib.exam import Exam, Grid, exam_from_images, read_exam
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
+from PediatricLiverDxLib.volume_files import _nifti_affines
 from synthetic_ct import DOSE_REPORT, abdomen, as_image, header, save, write_enhanced, write_series
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "ct"
@@ -610,6 +612,46 @@ def test_sheared_nifti(tmp_path):
     raw[280:328] = np.array([[-3, 0, 0, 140], [0, -3, 1.2, 140], [0, 0, 4, -300]], "<f4").tobytes()
     path.write_bytes(raw)
     refused("gantry tilt", study=tmp_path)
+
+
+def _write_nifti(path, codes, shift=0.0):
+    """Write a NIfTI file with these qform and sform codes, the sform moved along x by some mm."""
+    sitk.WriteImage(as_image(abdomen("AP")), str(path))
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[252:256] = np.array(codes, "<i2").tobytes()
+    raw[292:296] = (np.frombuffer(raw, "<f4", 1, 292) + np.float32(shift)).tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 0), (0, 1), (2, 4)])
+def test_nifti_with_one_position_passes(tmp_path, codes):
+    _write_nifti(tmp_path / "AP.nii.gz", codes, shift=0.4)
+    exam = read_exam(tmp_path)
+    assert exam.warnings == ()
+    assert exam.phases["AP"].image.GetOrigin() == pytest.approx((-140, -140, -300), abs=0.5)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (1, 2), (2, 1)])
+def test_nifti_with_two_positions_is_grave_and_the_one_taken_is_named(tmp_path, codes):
+    _write_nifti(tmp_path / "AP.nii.gz", codes, shift=150.0)
+    exam = read_exam(files={"AP": tmp_path / "AP.nii.gz"})
+    moved = exam.phases["AP"].image.GetOrigin()[0] == pytest.approx(-290)
+    assert grave(exam, f"sform and qform) that lie up to 150 mm apart; {'sform' if moved else 'qform'} is taken")
+
+
+def test_nifti_without_a_position_is_grave(tmp_path):
+    _write_nifti(tmp_path / "AP.nii.gz", (0, 0))
+    assert grave(read_exam(tmp_path), "tells neither position nor orientation")
+
+
+def test_nifti_affines_agree_with_itk(tmp_path):
+    c, s = np.cos(0.3), np.sin(0.3)
+    image = as_image(abdomen("AP"), spacing=(2, 3, 4), direction=(c, -s, 0, -s, -c, 0, 0, 0, -1))
+    sitk.WriteImage(image, str(tmp_path / "AP.nii"))
+    qform, sform = _nifti_affines((tmp_path / "AP.nii").read_bytes()[:540])
+    assert np.allclose(qform, sform, atol=1e-3)
+    index = np.array([5.0, 7.0, 9.0])
+    assert sform @ [*index, 1] == pytest.approx(Grid.of(image).index_to_ras(index), abs=1e-3)
 
 
 # Real CT

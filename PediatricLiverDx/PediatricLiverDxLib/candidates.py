@@ -17,7 +17,7 @@ from .notices import Notice, about, grave
 from .phases import phase_words_of_folder, readings
 from .recognition import Hint, read_hint
 from .vocabulary import PHASES, InputError
-from .volume_files import is_dicom, is_volume_file, may_be_phase, read_volume_file, stem, suffix
+from .volume_files import geometry_doubts, is_dicom, is_volume_file, may_be_phase, read_volume_file, stem, suffix
 
 if TYPE_CHECKING:
     from .acquisitions import Acquisitions
@@ -95,7 +95,8 @@ def candidate_of_path(path: Path, phase: str) -> tuple[Candidate, list[str]]:
     if path.is_file() and not is_dicom(path):
         if not is_volume_file(path):
             raise InputError(f"{phase}: expected a NIfTI, NRRD, MetaImage or DICOM file, got {path.name}; convert it.")
-        return Candidate(f"{phase} volume ({suffix(path)})", path.name, Hint(None, False, ""), partial(_read_file, path)), []
+        source = f"{phase} volume ({suffix(path)})"
+        return Candidate(source, path.name, Hint(None, False, ""), partial(_read_file, path, source)), []
     found, notes = candidates_of_study(path)
     fitting = [c for c in found if c.hint.phase == phase] or found
     if len(fitting) > 1:
@@ -103,8 +104,9 @@ def candidate_of_path(path: Path, phase: str) -> tuple[Candidate, list[str]]:
     return fitting[0], [about(phase, note) for note in notes]
 
 
-def _read_file(path: Path) -> tuple[sitk.Image, tuple[str, ...]]:
-    return read_volume_file(path), ()
+def _read_file(path: Path, source: str) -> tuple[sitk.Image, tuple[str, ...]]:
+    image = read_volume_file(path)
+    return image, geometry_doubts(path, image, source)
 
 
 def _of_series(series: Series, hint: Hint) -> Candidate:
@@ -134,7 +136,7 @@ def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list
         if hint.phase:
             taken[hint.phase] = path.name
         source = f"{hint.phase} volume ({suffix(path)})" if hint.phase else f"volume {number} ({suffix(path)})"
-        candidates.append(Candidate(source, path.name, hint, partial(_read_file, path)))
+        candidates.append(Candidate(source, path.name, hint, partial(_read_file, path, source)))
     return candidates, notes
 
 

@@ -7,11 +7,13 @@ import math
 import re
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
 
 from .hounsfield import refuse_size
+from .notices import Notice, grave
 from .vocabulary import InputError
 
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -22,6 +24,9 @@ _NO_CT = re.compile(
     r"(?![^\W_])"
 )
 
+
+#: The two positions that a NIfTI header gives may lie this far apart (mm) by rounding.
+SAME_PLACE_MM = 1.0
 
 #: Bytes of an element in MetaImage.
 _META_BYTES = {
@@ -113,10 +118,8 @@ def read_volume_file(path: Path) -> sitk.Image:
 def _refuse_unsound_nifti(path: Path) -> None:
     """Refuse a NIfTI file with too few bytes or with voxels that are not finite: ITK's reader takes either for zeros."""
     name = path.name
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
     try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
+        with _open_nifti(path) as file:
             offset, count, dtype = _nifti_layout(file.read(348))
             file.seek(offset)
             left, bad = count * dtype.itemsize, 0
@@ -130,6 +133,39 @@ def _refuse_unsound_nifti(path: Path) -> None:
         raise InputError(f"{name}: the file is cut short by {left} bytes; copy or convert it again.")
     if bad:
         raise InputError(f"{name}: expected finite HU, got {bad} voxels that are NaN or infinite; replace them by -1024.")
+
+
+def _open_nifti(path: Path) -> BinaryIO:
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")
+
+
+def geometry_doubts(path: Path, image: sitk.Image, label: str) -> tuple[Notice, ...]:
+    """Return a grave notice where a NIfTI header tells no position at all, or two that differ; nothing for other formats.
+
+    Args:
+        path: a file that `read_volume_file` has read.
+        image: what it returned.
+        label: how the notice calls the volume; carries no patient data.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        return ()
+    with _open_nifti(path) as file:
+        qform, sform = _nifti_affines(file.read(540))
+    if qform is None and sform is None:
+        text = f"{label}: its header tells neither position nor orientation (sform and qform codes are 0)"
+        return (grave(f"{text}, so left, right, head and feet are a guess; convert it again from DICOM."),)
+    if qform is None or sform is None:
+        return ()
+    corners = np.array([[*np.multiply(sides, np.subtract(image.GetSize()[:3], 1)), 1] for sides in np.ndindex(2, 2, 2)], float)
+    apart = float(np.linalg.norm((sform - qform) @ corners.T, axis=0).max())
+    if apart <= SAME_PLACE_MM:
+        return ()
+    read = np.array(image.TransformIndexToPhysicalPoint([n - 1 for n in image.GetSize()]))[:3] * [-1, -1, 1]
+    taken = min(("sform", sform), ("qform", qform), key=lambda form: np.abs(form[1] @ corners[-1] - read).max())[0]
+    text = f"{label}: its header tells two positions (sform and qform) that lie up to {apart:.0f} mm apart"
+    return (grave(f"{text}; {taken} is taken, so check where it lies or convert it again from DICOM."),)
 
 
 def _refuse_short_metaimage(path: Path) -> None:
@@ -151,6 +187,29 @@ def _refuse_short_metaimage(path: Path) -> None:
     there = (data.stat().st_size if data.is_file() else 0) - (end.end() if end and data == path else 0)
     if there < needed and "%" not in where and not where.startswith("LIST"):
         raise InputError(f"{path.name}: the file is cut short by {needed - there} bytes; copy or convert it again.")
+
+
+def _nifti_affines(header: bytes) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return the (3, 4) maps from voxel index to RAS mm of qform and sform, None for one that is not said (code 0)."""
+    order = "<" if int.from_bytes(header[:4], "little") in (348, 540) else ">"
+    version_2 = int(np.frombuffer(header, f"{order}i4", 1)[0]) == 540
+    # Byte positions of pixdim, qform_code and what follows it in nifti1.h and nifti2.h.
+    real, whole, spacing_at, codes_at, numbers_at = ("f8", "i4", 104, 344, 352) if version_2 else ("f4", "i2", 76, 252, 256)
+    pixdim = np.frombuffer(header, order + real, 4, spacing_at).astype(float)
+    qform_code, sform_code = np.frombuffer(header, order + whole, 2, codes_at)
+    b, c, d, *rest = np.frombuffer(header, order + real, 18, numbers_at).astype(float)
+    a = math.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    steps = pixdim[1:] * [1, 1, -1 if pixdim[0] < 0 else 1]
+    qform = np.column_stack([rotation * steps, rest[:3]]) if qform_code > 0 else None
+    sform = np.array(rest[3:]).reshape(3, 4) if sform_code > 0 else None
+    return qform, sform
 
 
 def _nifti_layout(header: bytes) -> tuple[int, int, np.dtype]:
