@@ -44,7 +44,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Calibration and thresholds",
         "",
-        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of share times that of each.",
+        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of these by share.",
         *(["Each exam counted by its largest lesion; all temperatures were then scaled together so that the ensemble is calibrated."]
           if training.get("calibrated") == "ensemble" else []),
         "",
