@@ -123,6 +123,13 @@ def test_slicer_writes_what_we_read_and_reads_what_we_write(tmp_path):
         ('{"markups": [{"type": "ROI", "center": [1, 2, 3], "size": [0, 1, 1]}]}', "above 0"),
         ('{"markups": [{"type": "ROI", "coordinateSystem": "IJK", "center": [1, 2, 3], "size": [1, 1, 1]}]}', "LPS or RAS"),
         ('{"markups": [{"type": "ROI", "coordinateUnits": "m", "center": [1, 2, 3], "size": [1, 1, 1]}]}', "expected mm"),
+        ('{"markups": [{"type": "ROI", "coordinateUnits": [], "center": [1, 2, 3], "size": [1, 1, 1]}]}', "in no unit, expected mm"),
+        ('{"markups": [{"type": "ROI", "coordinateUnits": null, "center": [1, 2, 3], "size": [1, 1, 1]}]}', "expected mm"),
+        ('{"markups": [{"type": "ROI", "insideOut": true, "center": [1, 2, 3], "size": [1, 1, 1]}]}', "inside out"),
+        ('{"markups": [{"type": "ROI", "center": {"x": 1}, "size": [1, 1, 1]}]}', "no complete box"),
+        ('{"markups": [{"type": "ROI", "center": [1, 2, 3], "size": [1, 1, 1], "orientation": []}]}', "no complete box"),
+        ('{"markups": [5]}', "not a Slicer markups file"),
+        ('{"markups": {"type": "ROI"}}', "not a Slicer markups file"),
     ],
 )
 def test_unusable_markups_are_refused_in_a_sentence(tmp_path, text, message):

@@ -138,12 +138,14 @@ def _roi_of(markup: dict[str, Any], id: str, name: str) -> Roi:
     """Return the Roi of a markup. name: of its place in the file, for errors; never in the Roi, whose id comes into results."""
     units = markup.get("coordinateUnits", "mm")
     if isinstance(units, list):  # coded as [value, scheme, meaning]
-        units = units[0]
+        units = units[0] if units else "no unit"
     if units != "mm":
         raise InputError(f"The ROI in {name} is in {units}, expected mm; save it again in mm.")
     system = str(markup.get("coordinateSystem", "LPS"))
     if system not in ("LPS", "RAS", "0", "1"):
         raise InputError(f"The ROI in {name} has the coordinate system {system}, expected LPS or RAS.")
+    if markup.get("insideOut"):
+        raise InputError(f"The ROI in {name} is inside out, expected a box around the lesion; turn that off in Slicer and save it again.")
     to_ras = np.array([1.0, 1.0, 1.0]) if system in ("RAS", "0") else np.array([-1.0, -1.0, 1.0])
     try:
         center = np.asarray(markup["center"], float).reshape(3) * to_ras
