@@ -533,6 +533,20 @@ def test_two_patients_on_a_disc_and_in_given_folders(tmp_path):
     refused("two patients", files={"AP": tmp_path / "a", "PVP": tmp_path / "b"})
 
 
+def test_ids_that_differ_in_zeros_in_front_are_one_patients(tmp_path):
+    write_disc(tmp_path / "a", ["AP"], PatientID="7")
+    write_disc(tmp_path / "b", ["PVP"], PatientID="0007")
+    assert said(read_exam(tmp_path), "patient IDs differ in zeros in front")
+    assert said(read_exam(files={"AP": tmp_path / "a", "PVP": tmp_path / "b"}), "patient IDs differ in zeros in front")
+
+
+@pytest.mark.parametrize("other", [{"PatientID": "70"}, {"PatientName": "Other^One"}, {"PatientBirthDate": "20200201"}])
+def test_ids_that_differ_otherwise_or_in_another_persons_name_are_two_patients(tmp_path, other):
+    write_disc(tmp_path / "a", ["AP"], PatientID="7")
+    write_disc(tmp_path / "b", ["PVP"], **{"PatientID": "007", **other})
+    refused("two or more patients", study=tmp_path)
+
+
 def test_the_same_series_twice(tmp_path):
     write_disc(tmp_path / "a", ["AP"])
     refused("same series as AP and PVP", files={"AP": tmp_path / "a", "PVP": tmp_path / "a"})

@@ -151,7 +151,7 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
         if phase in files:
             candidate, notes = candidate_of_path(files[phase], phase)
             candidates.append(candidate)
-            _refuse_patients(candidates)
+            warnings += _patient_notes(candidates)
             if candidate.hint.phase not in (None, phase):
                 notes.append(
                     grave(
@@ -167,7 +167,7 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
 
 def _read_candidates(candidates: list[Candidate], warnings: list[str]) -> Exam:
     """Read what a folder offers: a volume named as a phase must be usable, a silent one is left out where it is not."""
-    _refuse_patients(candidates)
+    warnings += _patient_notes(candidates)
     candidates, crowd_notes = _without_crowd(candidates)
     warnings += crowd_notes
     phases, silent, refusals = {}, [], []
@@ -249,10 +249,14 @@ def _from_brightness(
     return found
 
 
-def _refuse_patients(candidates: list[Candidate]) -> None:
+def _patient_notes(candidates: list[Candidate]) -> list[str]:
+    """Refuse files of two patients; say where patient IDs differ in zeros in front only."""
     patients = [c.patient for c in candidates if c.patient is not None]
     if any(not one.may_be(other) for one in patients for other in patients):
         raise InputError("Expected phases of one patient, got files of two patients; give phases of one patient.")
+    if any(one.differs_in_zeros_only(other) for one in patients for other in patients):
+        return ["The patient IDs differ in zeros in front; name and birth date agree, so the files are taken as one patient's."]
+    return []
 
 
 def _frame_warnings(candidates: list[Candidate]) -> list[str]:

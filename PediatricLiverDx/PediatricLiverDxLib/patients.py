@@ -22,12 +22,20 @@ class Patient:
 
     def may_be(self, other: Patient) -> bool:
         """Tell whether nothing that both files say makes them two patients."""
+        if self.differs_in_zeros_only(other):
+            return True
         same_birth = self.birth_date == other.birth_date and self.birth_date != ""
         for mine, theirs in ((self.id, other.id), (self.birth_date, other.birth_date)):
             if mine and theirs and mine != theirs:
                 return False
         same_id = self.id == other.id and self.id != ""
         return not self.name or not other.name or self.name == other.name or (same_id and same_birth)
+
+    def differs_in_zeros_only(self, other: Patient) -> bool:
+        """Tell whether name and birth date are the same and the IDs differ in nothing but zeros in front: archives pad them."""
+        same_person = self.name == other.name != "" and self.birth_date == other.birth_date != ""
+        mine, theirs = self.id.lstrip("0"), other.id.lstrip("0")
+        return same_person and self.id != other.id and mine == theirs != ""
 
     def is_named_in(self, text: str) -> bool:
         """Tell whether a part of the patient's name stands in a text, alone or, from three letters on, inside a word."""
