@@ -1,4 +1,7 @@
-"""Which CT series were reconstructed from one acquisition: by their headers where these are sure, else by the voxels of a few slices."""
+"""Which CT series were reconstructed from one acquisition, and in which order acquisitions were made.
+
+By their headers where these are sure, else by the voxels of a few slices.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,23 @@ def _timeless(series: Series) -> Series:
     return replace(series, slices=tuple(replace(s, seconds=None) for s in series.slices))
 
 
+def order_of_acquisition(series: Sequence[Series]) -> list[float | None]:
+    """Return a number for each series that grows with time: seconds, else temporal positions of one stored series, or acquisition numbers.
+
+    None where nothing says when; numbers of different kinds are never mixed.
+    """
+    times = [one.seconds for one in series]
+    if None not in times and len(set(times)) == len(times):
+        return times
+    one_stored = len({one.uid for one in series}) == 1
+    for tag in ("temporal", "acquisition") if one_stored else ("acquisition",):
+        values = [{getattr(image, tag) for image in one.slices} for one in series]
+        numbers = [int(next(iter(value))) for value in values if len(value) == 1 and next(iter(value)).isdigit()]
+        if len(set(numbers)) == len(series):
+            return [float(number) for number in numbers]
+    return times
+
+
 class Acquisitions:
     """Tells series of one acquisition from others; what it read of a series is kept for the next comparison."""
 
@@ -51,6 +71,8 @@ class Acquisitions:
 
     def same(self, one: Series, other: Series) -> bool:
         """Tell whether two series were reconstructed from one acquisition; False where that is not sure."""
+        if one.uid == other.uid and one.voltages == other.voltages:  # passes of one stored series
+            return False
         frames = {one.frame_of_reference, other.frame_of_reference} - {""}
         if len(frames) > 1:
             return False

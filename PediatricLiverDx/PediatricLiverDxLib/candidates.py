@@ -36,6 +36,7 @@ LEAST_COVERED = 0.4
 class Candidate:
     """A volume that may be a phase: what it is called, what words and times say, how to read it, and whose it is.
 
+    `order` grows with the time of acquisition among the volumes of one study that no name tells; `seconds` is that time where it is known.
     `source` is neutral ("series 3", "PVP volume (.nrrd)") and stands in results and warnings. `name` is a file's base name, which may be
     the patient's; it stands in refusals only, which are shown to whoever chose the file and kept nowhere.
     """
@@ -45,6 +46,7 @@ class Candidate:
     hint: Hint
     read: Callable[[], tuple[sitk.Image, tuple[str, ...]]]
     seconds: float | None = None
+    order: float | None = None
     patient: Patient | None = None
     frame_of_reference: str = ""
 
@@ -84,7 +86,7 @@ def candidates_of_study(study: Path) -> tuple[list[Candidate], list[str]]:
             notes = [*disc.warnings, *notes]
             if volumes:
                 notes.append(f"{len(volumes)} volume files lie beside the DICOM series; they are left out.")
-            return [_of_series(series, hint) for series, hint in chosen], notes
+            return _in_order(chosen), notes
     return _of_files(study, [path for path in paths if is_volume_file(path)])
 
 
@@ -109,11 +111,20 @@ def _read_file(path: Path, source: str) -> tuple[sitk.Image, tuple[str, ...]]:
     return image, geometry_doubts(path, image, source)
 
 
-def _of_series(series: Series, hint: Hint) -> Candidate:
+def _in_order(chosen: Sequence[tuple[Series, Hint]]) -> list[Candidate]:
+    """Return series as candidates; those that no name tells know their order."""
+    from .acquisitions import order_of_acquisition
+
+    silent = [series for series, hint in chosen if hint.phase is None]
+    order = dict(zip((s.label for s in silent), order_of_acquisition(silent), strict=True))
+    return [_of_series(series, hint, order.get(series.label)) for series, hint in chosen]
+
+
+def _of_series(series: Series, hint: Hint, order: float | None) -> Candidate:
     from .dicom_volume import series_image
 
     read = partial(series_image, series)
-    return Candidate(series.label, series.label, hint, read, series.seconds, series.patient, series.frame_of_reference)
+    return Candidate(series.label, series.label, hint, read, series.seconds, order, series.patient, series.frame_of_reference)
 
 
 def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list[str]]:

@@ -142,6 +142,11 @@ class Series:
         return frozenset(s.acquisition for s in self.slices if s.acquisition)
 
     @property
+    def voltages(self) -> frozenset[str]:
+        """Tube voltages (kV) of the slices, as far as they are said."""
+        return frozenset(s.voltage for s in self.slices if s.voltage)
+
+    @property
     def derived(self) -> bool:
         return "DERIVED" in self.image_type[:1]
 

@@ -155,8 +155,7 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
             if candidate.hint.phase not in (None, phase):
                 notes.append(
                     grave(
-                        f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; "
-                        "check whether phases are swapped."
+                        f"{phase}: was given, but {candidate.hint.how} speaks for {candidate.hint.phase}; check whether phases are swapped."
                     )
                 )
             image, volume_notes = candidate.volume(phase)
@@ -220,8 +219,9 @@ def _from_brightness(
             f"Expected at most four phases, got {len(silent)} volumes whose names tell no phase; give a file or folder for each phase."
         )
     measures = [measure_enhancement(image) for _, image in silent]
-    times = [candidate.seconds for candidate, _ in silent]
-    given = phases_from_images(measures, times, [candidate.hint.enhanced for candidate, _ in silent], free)
+    times, order = [candidate.seconds for candidate, _ in silent], [candidate.order for candidate, _ in silent]
+    told_by = "" if len(silent) == 1 or None in order else " and order of acquisition" if None in times else " and time of acquisition"
+    given = phases_from_images(measures, order, [candidate.hint.enhanced for candidate, _ in silent], free)
     found = {}
     for (candidate, image), measure, (phase, ahead) in zip(silent, measures, given, strict=True):
         scores = measure.likelihoods()
@@ -234,7 +234,7 @@ def _from_brightness(
                 f"Expected one volume for each phase, got {len(silent)} whose names tell no phase and of which two look like the same "
                 "phase; give a file or folder for each phase."
             )
-        how = "image brightness" + (" and time of acquisition" if len(silent) > 1 and None not in times else "")
+        how = "image brightness" + told_by
         if not measure.found:
             how, ahead = "nothing but the order of the phases" if len(silent) > 1 else "nothing in name or image", 0.0
             phase = phase if len(silent) > 1 or "PVP" not in free else "PVP"  # most children get the portal venous phase only

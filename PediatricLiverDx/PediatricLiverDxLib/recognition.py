@@ -45,13 +45,13 @@ def read_hint(texts: Sequence[tuple[str, str]], delay: float | None = None) -> H
 
 
 def phases_from_images(
-    measures: Sequence[Enhancement], seconds: Sequence[float | None], enhanced: Sequence[bool], free: Sequence[str]
+    measures: Sequence[Enhancement], order: Sequence[float | None], enhanced: Sequence[bool], free: Sequence[str]
 ) -> list[tuple[str | None, float]]:
     """Give each volume the phase that fits its brightness, all together and in the order of acquisition.
 
     Args:
         measures: one for each volume.
-        seconds: acquisition times, None where unknown.
+        order: numbers that grow with the time of acquisition, None where unknown.
         enhanced: True where contrast is known to have been given, so the volume is not PC.
         free: phases that may be given.
 
@@ -66,11 +66,11 @@ def phases_from_images(
         for measure, phase, known in zip(measures, phases, enhanced, strict=True):
             score += measure.log_likelihood(phase) if phase else -40.0
             score -= 20.0 if known and phase == "PC" else 0.0
-        placed = [(s, PHASES.index(p)) for s, p in zip(seconds, phases, strict=True) if s is not None and p is not None]
+        placed = [(s, PHASES.index(p)) for s, p in zip(order, phases, strict=True) if s is not None and p is not None]
         score -= _WRONG_ORDER * sum((a[0] - b[0]) * (a[1] - b[1]) < 0 for a, b in itertools.combinations(placed, 2))
         scored[phases] = score
-    order = {phase: index for index, phase in enumerate((*PHASES, None))}
-    best = max(scored, key=lambda phases: (scored[phases], [-order[p] for p in phases]))
+    usual = {phase: index for index, phase in enumerate((*PHASES, None))}
+    best = max(scored, key=lambda phases: (scored[phases], [-usual[p] for p in phases]))
     result = []
     for index, phase in enumerate(best):
         others = [score for phases, score in scored.items() if phases[index] != phase]

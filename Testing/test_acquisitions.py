@@ -1,0 +1,62 @@
+"""Which series were reconstructed from one acquisition, in which order acquisitions were made, and which energy stands for one."""
+
+import numpy as np
+import pytest
+from PediatricLiverDxLib.exam import read_exam
+from synthetic_ct import abdomen, write_series
+
+
+def late_phases(*shares):
+    """Volumes between portal venous (10) and delayed (0): 6 and 2 are too alike to be told apart by brightness alone, 8 and 2 are not."""
+    portal, delayed = abdomen("PVP").astype(int), abdomen("DP").astype(int)
+    return [((share * portal + (10 - share) * delayed) // 10).astype(np.int16) for share in shares]
+
+
+def sources(exam):
+    return {phase: volume.source for phase, volume in exam.phases.items()}
+
+
+def grave(exam):
+    return [warning for warning in exam.warnings if getattr(warning, "grave", False)]
+
+
+# Order
+
+
+@pytest.mark.parametrize("tag", ["TemporalPositionIdentifier", "AcquisitionNumber"])
+@pytest.mark.parametrize("numbers", [(1, 2), (9, 10)])
+def test_tags_that_count_put_passes_of_one_series_in_order(tmp_path, tag, numbers):
+    first, second = late_phases(6, 2)
+    for number, hu in zip(numbers[::-1], (second, first), strict=True):
+        write_series(tmp_path / f"x{number}", hu, SeriesInstanceUID="1.2.7", AcquisitionTime="100000", **{tag: number})
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PVP": "series 3 part 1", "DP": "series 3 part 2"}
+    assert {volume.recognised for volume in exam.phases.values()} == {"image brightness and order of acquisition"}
+    assert grave(exam) == []
+
+
+def test_acquisition_numbers_put_series_without_times_in_order(tmp_path):
+    for number, (series, hu) in enumerate(zip((9, 4), late_phases(8, 2), strict=True), 1):
+        write_series(tmp_path / f"x{number}", hu, SeriesNumber=series, AcquisitionNumber=number)
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PVP": "series 9", "DP": "series 4"}
+    assert {volume.recognised for volume in exam.phases.values()} == {"image brightness and order of acquisition"}
+    assert grave(exam) == []
+
+
+def test_instance_numbers_part_passes_but_say_nothing_about_contrast(tmp_path):
+    for number, hu in enumerate(late_phases(6, 2)):
+        write_series(tmp_path / f"x{number}", hu, SeriesInstanceUID="1.2.7", per_slice=lambda z, n=number: {"InstanceNumber": 100 * n + z})
+    exam = read_exam(tmp_path)
+    assert {volume.recognised for volume in exam.phases.values()} == {"image brightness"}
+    assert [warning.split(":")[0] for warning in grave(exam) if "not certain" in warning] == ["series 3 part 1", "series 3 part 2"]
+
+
+def test_passes_with_one_time_are_not_one_acquisition(tmp_path):
+    """The time of the first pass is written into all of them; another series with its own time shows that times are kept."""
+    for number, phase in enumerate(("AP", "PVP", "DP"), 1):
+        tags = {"SeriesInstanceUID": "1.2.7", "AcquisitionTime": "100130", "TemporalPositionIdentifier": number}
+        write_series(tmp_path / f"x{number}", abdomen(phase, seed=number), **tags)
+    write_series(tmp_path / "x0", abdomen("PC", seed=4), SeriesNumber=2, AcquisitionTime="100007")
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PC": "series 2", "AP": "series 3 part 1", "PVP": "series 3 part 2", "DP": "series 3 part 3"}
