@@ -60,3 +60,48 @@ def test_passes_with_one_time_are_not_one_acquisition(tmp_path):
     write_series(tmp_path / "x0", abdomen("PC", seed=4), SeriesNumber=2, AcquisitionTime="100007")
     exam = read_exam(tmp_path)
     assert sources(exam) == {"PC": "series 2", "AP": "series 3 part 1", "PVP": "series 3 part 2", "DP": "series 3 part 3"}
+
+
+# Energies
+
+EQUIVALENT = "MonoenergeticEnergyEquivalent"
+
+
+def write_energies(folder, *energies, phase="PVP"):
+    """Write one phase at several energies, as (words of the description, tags, how many times as bright iodine is)."""
+    plain, enhanced = abdomen("PC").astype(float), abdomen(phase).astype(float)
+    for number, (words, tags, iodine) in enumerate(energies, 4):
+        hu = np.round(plain + iodine * (enhanced - plain)).astype(np.int16)
+        tags = {"SeriesNumber": number, "AcquisitionTime": "100207", "SeriesDescription": f"Abd portal 3.0 {words}", **tags}
+        write_series(folder / f"x{number}", hu, **tags)
+
+
+@pytest.mark.parametrize(
+    ("energies", "used"),
+    [
+        ([("Mono 40keV", {}, 2.5), ("Mono 70 keV", {}, 1.0)], "series 5 is used (4 mm, soft or standard kernel, 70 keV), not series 4"),
+        ([("MonoE 40", {}, 2.5), ("MonoE 100", {}, 0.5), ("VMI 68", {}, 1.0)], "series 6 is used (4 mm, soft or standard kernel, 68 keV)"),
+        ([("80kV", {}, 1.5), ("Sn150kV", {}, 0.6), ("M_0.6", {"ImageType": ["DERIVED", "PRIMARY"]}, 1)], "kernel, mixed energies)"),
+        ([("", {"KVP": 80}, 1.5), ("", {"KVP": 120}, 1)], "series 5 is used (4 mm, soft or standard kernel, 120 kV), not series 4"),
+        ([("", {EQUIVALENT: 45.0}, 2), ("", {EQUIVALENT: 70.0}, 1)], "kernel, 70 keV), not series 4"),
+        ([("", {"ImageType": ["DERIVED", "SECONDARY", "AXIAL", "MONO_40KEV"]}, 2), ("", {}, 1)], "series 5 is used (4 mm, soft or st"),
+    ],
+    ids=["mono", "no unit", "dual source", "voltage", "tag", "image type"],
+)  # fmt: skip
+def test_of_several_energies_the_one_like_120_kv_is_used_and_named(tmp_path, energies, used):
+    write_energies(tmp_path, *energies)
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PVP": f"series {3 + len(energies)}"}
+    assert any(used in warning for warning in exam.warnings), exam.warnings
+    assert grave(exam) == []
+
+
+def test_a_low_energy_alone_is_grave(tmp_path):
+    write_energies(tmp_path, ("Mono+ 40 keV", {}, 1.1))
+    doubts = grave(read_exam(tmp_path))
+    assert [doubt for doubt in doubts if doubt.startswith("PVP: expected an image as at 120 kV, got only one at 40 keV, in which")]
+
+
+def test_a_childs_80_kv_is_no_doubt(tmp_path):
+    write_energies(tmp_path, ("80kV", {"KVP": 80}, 1.1))
+    assert read_exam(tmp_path).warnings == ()

@@ -174,13 +174,14 @@ def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]],
         if fitting:
             chosen.append((fitting[0], hints[fitting[0].label]))
             notes += _height_notes(phase, fitting[0], usable)
-            notes += _pass_notes(phase, fitting)
+            notes += _pass_notes(phase, fitting) + _energy_notes(phase, fitting[0])
         if len(fitting) > 1:
             notes.append(_choice(phase, fitting))
     silent = [s for s in usable if hints[s.label].phase is None]
     for group in _grouped(silent, acquisitions):
         fitting = sorted(group, key=lambda s: _rank(s, usable))
         chosen.append((fitting[0], hints[fitting[0].label]))
+        notes += _energy_notes(fitting[0].label, fitting[0])
         if len(fitting) > 1:
             notes.append(_choice("One acquisition", fitting))
     return chosen, [*study_notes, *notes]
@@ -188,8 +189,21 @@ def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]],
 
 def _choice(what: str, fitting: Sequence[Series]) -> str:
     kernel = "sharp" if fitting[0].sharp else "soft or standard"
+    energy = f", {fitting[0].energy}" if len({s.energy for s in fitting}) > 1 else ""
     others = ", ".join(s.label for s in fitting[1:])
-    return f"{what}: {len(fitting)} series fit; {fitting[0].label} is used ({fitting[0].spacing:.2g} mm, {kernel} kernel), not {others}."
+    used = f"{fitting[0].label} is used ({fitting[0].spacing:.2g} mm, {kernel} kernel{energy})"
+    return f"{what}: {len(fitting)} series fit; {used}, not {others}."
+
+
+def _energy_notes(what: str, series: Series) -> list[Notice]:
+    if not series.energy.low:
+        return []
+    return [
+        grave(
+            f"{what}: expected an image as at 120 kV, got only one at {series.energy}, in which contrast looks brighter than the networks "
+            "know it; export the mixed image or one at 70 keV."
+        )
+    ]
 
 
 def _height_notes(phase: str, series: Series, usable: Sequence[Series]) -> list[Notice]:
@@ -286,11 +300,14 @@ def _grouped(series: Sequence[Series], acquisitions: Acquisitions) -> list[list[
 
 
 def _rank(series: Series, all_series: Sequence[Series]) -> tuple:
-    """Sort key, best first: fits in memory, covers the abdomen, original, not a lung or bone kernel, slices near BEST_SPACING_MM apart."""
+    """Sort key, best first.
+
+    Fits in memory, covers the abdomen, has the usual energy, not a lung or bone kernel, original, slices near BEST_SPACING_MM apart.
+    """
     longest = max(s.height for s in all_series)
     coverage = series.height / longest if longest > 0 else 1.0
     too_large = len(series.slices) > MAX_SLICES or len(series.slices) * series.size[0] * series.size[1] > MAX_VOXELS
     return (
-        too_large, coverage < LEAST_COVERED, series.sharp, series.derived,
+        too_large, coverage < LEAST_COVERED, series.energy.distance, series.sharp, series.derived,
         abs(math.log(max(series.spacing, 0.1) / BEST_SPACING_MM)), series.number, series.label,
     )  # fmt: skip

@@ -19,6 +19,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from .dicom_values import acquired, content_time, contrast_agent, numbers_of, seconds_of, text_of, values_of
+from .energies import Energy, read_energy
 from .passes import split_passes
 from .patients import Patient, patient_of, refuse_two_patients
 from .vocabulary import InputError
@@ -49,6 +50,7 @@ _PROJECTIONS = {"MIP", "MINIP", "MAXIP", "VRT", "PROJECTION IMAGE", "3D", "CPR",
 
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType", "KVP",
+    "MonoenergeticEnergyEquivalent",
     "SeriesDescription", "ProtocolName", "ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusStartTime",
     "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentTime", "SeriesTime", "StudyDate", "SeriesNumber",
     "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
@@ -105,6 +107,7 @@ class Series:
     frame_of_reference: str
     uid: str
     patient: Patient
+    kev: float | None = None
     number: int = 0
     stack_mm: float = 0.0
 
@@ -145,6 +148,11 @@ class Series:
     def voltages(self) -> frozenset[str]:
         """Tube voltages (kV) of the slices, as far as they are said."""
         return frozenset(s.voltage for s in self.slices if s.voltage)
+
+    @property
+    def energy(self) -> Energy:
+        """X-ray energy the series stands for."""
+        return read_energy((self.description, *self.image_type), kev=self.kev, voltages=sorted(self.voltages))
 
     @property
     def derived(self) -> bool:
@@ -342,6 +350,7 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         uid=str(header.get("SeriesInstanceUID", "")),
         patient=patient_of(header),
+        kev=(numbers_of(header.get("MonoenergeticEnergyEquivalent"), 1) or (None,))[0],
     )
     refuse_two_patients([patient_of(facts[0]) for _, facts in images])
     stack = np.array([s.position for s in series.slices]) @ series.normal
