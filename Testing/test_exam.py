@@ -103,6 +103,13 @@ def test_swapped_phases_are_warned_about():
     assert grave(exam, "PC and AP look swapped")
 
 
+@pytest.mark.parametrize("shift", [100, -100])
+def test_shifted_hu_are_not_called_swapped_phases(shift):
+    exam = exam_from_images({phase: as_image(abdomen(phase) + np.int16(shift)) for phase in PHASES})
+    assert all(grave(exam, f"{phase}: its HU look shifted by about") for phase in PHASES)
+    assert not said(exam, "look swapped")
+
+
 # Discs
 
 

@@ -47,13 +47,18 @@ class Enhancement:
 
     def log_likelihood(self, phase: str) -> float:
         """Return how well the measures fit a phase: the weighted log of normal densities, 0 where nothing was found."""
+        return -self.misfit(phase) - sum(weight * math.log(spread) for _, spread, weight in self._found(phase))
+
+    def misfit(self, phase: str) -> float:
+        """Return how far the measures are off a phase: half the squared number of spreads, weighted and summed; 0 is a perfect fit."""
+        # Beyond 3.5 spreads a value is only odd, not evidence for another phase.
+        return sum(0.5 * weight * min(abs(off) / spread, 3.5) ** 2 for off, spread, weight in self._found(phase))
+
+    def _found(self, phase: str) -> list[tuple[float, float, float]]:
+        """Return distance from what is expected, spread and weight of each measure that was found."""
         measures = (self.aorta, self.aorta - self.liver, self.liver, self.portal - self.liver, self.kidney)
-        total = 0.0
-        for value, (centre, spread), weight in zip(measures, _EXPECTED[phase], _WEIGHTS, strict=True):
-            if not math.isnan(value):
-                # Beyond 3.5 spreads a value is only odd, not evidence for another phase.
-                total += weight * (-0.5 * min(abs(value - centre) / spread, 3.5) ** 2 - math.log(spread))
-        return total
+        expected = zip(measures, _EXPECTED[phase], _WEIGHTS, strict=True)
+        return [(value - centre, spread, weight) for value, (centre, spread), weight in expected if not math.isnan(value)]
 
     def likelihoods(self) -> Mapping[str, float]:
         """Return the log likelihood of every phase."""

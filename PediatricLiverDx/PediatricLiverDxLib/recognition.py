@@ -17,6 +17,9 @@ SURE = 3.0
 #: Log likelihood by which the image must contradict the names before a swap is reported.
 CONTRADICTED = 7.0
 
+#: A phase fits a volume well where its measures are not further off than this (half the squared number of spreads, weighted).
+FITS_WELL = 6.5
+
 #: Cost of a volume that was acquired before another but would come after it in the order of the phases.
 _WRONG_ORDER = 12.0
 
@@ -87,13 +90,12 @@ def contradictions(measures: dict[str, Enhancement]) -> list[Notice]:
 
     best = max(itertools.permutations(named), key=total)
     if total(best) - total(named) > CONTRADICTED:
-        moved = " and ".join(name for name, phase in zip(named, best, strict=True) if name != phase)
-        return [
-            grave(
-                f"{moved} look swapped: by the brightness of aorta, liver and kidneys the names do not fit the images; "
-                "check which is which."
-            )
-        ]
+        moved = {name: phase for name, phase in zip(named, best, strict=True) if name != phase}
+        names = " and ".join(moved)
+        brightness = "the brightness of aorta, liver and kidneys"
+        if max(measures[name].misfit(phase) for name, phase in moved.items()) > FITS_WELL:
+            return [grave(f"{names}: {brightness} fits neither their names nor other phases well; check the HU and which phase is which.")]
+        return [grave(f"{names} look swapped: by {brightness} the names do not fit the images; check which is which.")]
     warnings = []
     for phase in named:
         scores = measures[phase].likelihoods()
