@@ -105,3 +105,65 @@ def test_a_low_energy_alone_is_grave(tmp_path):
 def test_a_childs_80_kv_is_no_doubt(tmp_path):
     write_energies(tmp_path, ("80kV", {"KVP": 80}, 1.1))
     assert read_exam(tmp_path).warnings == ()
+
+
+# One acquisition
+
+
+def write_reconstructions(folder, times, **tags):
+    """Write each phase thin and noisy, thick, with a lung kernel, and coronal, with no word on the phase."""
+    for number, (phase, time) in enumerate(times.items(), 1):
+        tags["AcquisitionTime"] = time
+        thin = abdomen(phase, slices=46, seed=number).astype(float)
+        noise = np.random.default_rng(number)
+        common = {"origin": (-140, -140, -300), "SeriesDescription": "Abd"}
+        kinds = (
+            (thin + noise.normal(0, 25, thin.shape), 1.0, "B30f"),
+            (thin[::3] + noise.normal(0, 8, thin[::3].shape), 3.0, "B30f"),
+            (thin[::3] + np.diff(noise.normal(0, 20, (16, 96, 97))), 3.0, "B70f"),  # fine-grained, as from a sharp kernel
+        )
+        for kind, (hu, step, kernel) in enumerate(kinds):
+            hu = np.clip(np.round(hu), -1024, 3000).astype(np.int16)
+            write_series(
+                folder / f"x{number}{kind}",
+                hu,
+                spacing=(3, 3, step),
+                SeriesNumber=10 * number + kind,
+                ConvolutionKernel=kernel,
+                **common,
+                **tags,
+            )
+        write_series(
+            folder / f"x{number}c",
+            thin.astype(np.int16)[:20],
+            orientation=(1, 0, 0, 0, 0, -1),
+            SeriesNumber=10 * number + 5,
+            **common,
+            **tags,
+        )
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"PC": "100000", "AP": "100200", "PVP": "100400"},
+        {"PC": "100000", "AP": "100200", "PVP": "100200"},
+        {"PC": "100000", "AP": "100131", "PVP": "100200"},
+    ],
+    ids=["whole minutes", "cut to minutes", "one whole minute"],
+)
+def test_reconstructions_of_one_acquisition_are_one_volume(tmp_path, times):
+    write_reconstructions(tmp_path, times)
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PC": "series 11", "AP": "series 21", "PVP": "series 31"}
+
+
+def test_equal_acquisition_numbers_confirm_times_on_whole_minutes(tmp_path):
+    """The voxels differ here: the second is another volume altogether, so only the headers can have joined them."""
+    for number, phase in enumerate(("PVP", "DP")):
+        tags = {"SeriesNumber": 5 + number, "SeriesDescription": ("portal", "")[number], "AcquisitionTime": "100200"}
+        write_series(tmp_path / f"x{number}", abdomen(phase), AcquisitionNumber=3, **tags)
+    write_series(tmp_path / "x9", abdomen("AP"), SeriesNumber=4, AcquisitionNumber=2, AcquisitionTime="100100")
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"AP": "series 4", "PVP": "series 5"}
+    assert any("PVP: 2 series fit" in warning for warning in exam.warnings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,12 @@ SAME_ACQUISITION_S = 2.0
 
 #: Slices are compared at multiples of this height (mm), in squares of this side (mm).
 _STEP_MM, _CELL_MM = 30.0, 15.0
+
+#: Thin slices are averaged over this height (mm) each way before they are compared with thick ones: they are noisier.
+_SLAB_MM = 5.0
+
+#: Squares whose standard deviation (HU) is above this hold a border of organs.
+_EVEN_HU = 60.0
 
 #: Two reconstructions of one acquisition differ by less than this (HU) in nine of ten squares of even soft tissue: portal venous and
 #: delayed phases, the most alike, differ by about 15 HU in the liver. An assumption.
@@ -63,11 +69,27 @@ def order_of_acquisition(series: Sequence[Series]) -> list[float | None]:
     return times
 
 
-class Acquisitions:
-    """Tells series of one acquisition from others; what it read of a series is kept for the next comparison."""
+@dataclass(frozen=True)
+class _Cell:
+    """Mean and standard deviation of the HU in one square."""
 
-    def __init__(self) -> None:
-        self._cells: dict[str, dict[tuple[int, int, int], float]] = {}
+    mean: float
+    spread: float
+
+
+class Acquisitions:
+    """Tells series of one acquisition from others; what it read of a series is kept for the next comparison.
+
+    Args:
+        series: all of the study. Only where every one of them began on a whole minute are times taken as cut to minutes.
+    """
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        times = [one.seconds for one in series if one.seconds is not None]
+        self._cut_to_minutes = all(time % 60 == 0 for time in times)
+        numbers = {number for one in series for number in one.acquisitions}
+        self._numbered = len(numbers) > 1  # a scanner that numbers all alike tells nothing
+        self._cells: dict[str, dict[tuple[int, int, int], _Cell]] = {}
 
     def same(self, one: Series, other: Series) -> bool:
         """Tell whether two series were reconstructed from one acquisition; False where that is not sure."""
@@ -80,40 +102,43 @@ class Acquisitions:
             if abs(one.seconds - other.seconds) > SAME_ACQUISITION_S:
                 return False
             numbered_apart = one.acquisitions and other.acquisitions and not one.acquisitions & other.acquisitions
-            cut_to_minutes = one.seconds == other.seconds and one.seconds % 60 == 0
-            if not numbered_apart and not cut_to_minutes:
+            numbered_alike = self._numbered and len(one.acquisitions) == 1 and one.acquisitions == other.acquisitions
+            if numbered_alike or not (numbered_apart or self._cut_to_minutes):
                 return True
         return self._alike(one, other)
 
     def _alike(self, one: Series, other: Series) -> bool:
-        """Compare the mean HU of the squares of even soft tissue that both series hold."""
+        """Compare the mean HU of the squares of soft tissue that both series hold and that are even in one of them."""
         if np.abs(np.subtract(one.orientation, other.orientation)).max() > 0.01:
             return False
         first, second = self._cells_of(one), self._cells_of(other)
-        apart = [abs(first[place] - second[place]) for place in first.keys() & second.keys()]
+        both = [(first[place], second[place]) for place in first.keys() & second.keys()]
+        apart = [abs(a.mean - b.mean) for a, b in both if min(a.spread, b.spread) < _EVEN_HU]
         return len(apart) >= _MIN_CELLS and float(np.percentile(apart, 90)) < _SAME_HU
 
-    def _cells_of(self, series: Series) -> dict[tuple[int, int, int], float]:
+    def _cells_of(self, series: Series) -> dict[tuple[int, int, int], _Cell]:
         if series.label not in self._cells:
             try:
-                self._cells[series.label] = _even_cells(series)
+                self._cells[series.label] = _cells(series)
             except InputError:  # it is said when the series is read for good
                 self._cells[series.label] = {}
         return self._cells[series.label]
 
 
-def _even_cells(series: Series) -> dict[tuple[int, int, int], float]:
-    """Return the mean HU of squares of even soft tissue, keyed by their place in the patient: the same for all series of an orientation."""
+def _cells(series: Series) -> dict[tuple[int, int, int], _Cell]:
+    """Return squares of soft tissue, keyed by their place in the patient: the same for all series of an orientation."""
     pixels = SlicePixels(series)
     row, column = np.array(series.orientation[:3]), np.array(series.orientation[3:])
     heights = np.array([s.position for s in series.slices]) @ series.normal
+    slab = max(_SLAB_MM, series.spacing)
     cells = {}
     for level in range(int(np.ceil(heights.min() / _STEP_MM)), int(np.floor(heights.max() / _STEP_MM)) + 1):
-        nearest = int(np.argmin(np.abs(heights - level * _STEP_MM)))
-        if abs(heights[nearest] - level * _STEP_MM) > 3:
+        weights = np.clip(1 - np.abs(heights - level * _STEP_MM) / slab, 0, None)
+        near = np.flatnonzero(weights > 0.05)
+        if not len(near):
             continue
-        hu = pixels.hu(series.slices[nearest]).astype(float)
-        position = np.array(series.slices[nearest].position)
+        hu = sum(weights[index] * pixels.hu(series.slices[index]).astype(float) for index in near) / weights[near].sum()
+        position = np.array(series.slices[near[0]].position)
         x = np.floor((position @ row + np.arange(hu.shape[1]) * series.pixel_spacing[1]) / _CELL_MM).astype(int)
         y = np.floor((position @ column + np.arange(hu.shape[0]) * series.pixel_spacing[0]) / _CELL_MM).astype(int)
         width = x[-1] - x[0] + 1
@@ -122,6 +147,6 @@ def _even_cells(series: Series) -> dict[tuple[int, int, int], float]:
         mean = np.bincount(place, hu.ravel()) / np.maximum(count, 1)
         spread = np.sqrt(np.maximum(np.bincount(place, hu.ravel() ** 2) / np.maximum(count, 1) - mean**2, 0))
         whole = count >= 0.8 * _CELL_MM**2 / (series.pixel_spacing[0] * series.pixel_spacing[1])
-        for index in np.flatnonzero(whole & (mean > 20) & (mean < 400) & (spread < 60)):
-            cells[level, int(index // width + y[0]), int(index % width + x[0])] = float(mean[index])
+        for index in np.flatnonzero(whole & (mean > 20) & (mean < 400)):
+            cells[level, int(index // width + y[0]), int(index % width + x[0])] = _Cell(float(mean[index]), float(spread[index]))
     return cells

@@ -166,7 +166,7 @@ def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]],
     if axial and len(axial) < len(usable):
         notes.append(f"{len(usable) - len(axial)} coronal or sagittal series are left out.")
     usable = axial or usable
-    acquisitions = Acquisitions()
+    acquisitions = Acquisitions(usable)
     hints = _shared_hints(usable, acquisitions)
     chosen = []
     for phase in PHASES:
