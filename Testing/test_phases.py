@@ -17,7 +17,8 @@ SPELLINGS = {
         |AP|ART|Art. Phase|ARTERIAL PHASE 1.25|Late Arterial|AP late|late_art|early arterial|HAP|A 动脉期|动脉期|動脈期|动脉早期|动脉晚期
         |動脈相|arteriell|Abd. art. 3.0 B30f|Arterielle Phase|artérielle|phase artérielle 2mm|fase arterial tardía|arteriosa|ArterialPhase
         |liver_AP_1mm|spätarteriell|frühart.|CTA abdomen|35s|AP3.0|hepatic arterial dominant|T35s|артериальная фаза|동맥기|AP.nii
-        |Abd C+ A|C+ A 1.25mm|ABD_C+(A)|ARTERIAL DELAY 30s|Arterial Delay: 30 sec|delay 35s|动脉期延迟30秒|A期|上腹A期 1.0|AP期|A 期|A-Phase
+        |Abd C+ A|C+ A 1.25mm|ABD_C+(A)|ARTERIAL DELAY 30s|Arterial Delay: 30 sec|delay 35s
+        |30s delay|动脉期延迟30秒|A期|上腹A期 1.0|AP期|A 期|A-Phase
         |CT AP phase|ART 30S|AX ART 2.5|HAP 25s|late arterial phase 35s|Arterial Phase Pelvis|AP 1.25 STND|abdomen_AP|temps artériel
         |artériel précoce|Leber arteriell|frühe arterielle Phase|fase arteriosa|fase arterial|arteriële fase|肝动脉期
         |增强动脉期|動脈優位相|早期相
@@ -25,7 +26,8 @@ SPELLINGS = {
     "PVP": """portal|venous|PVP|PV|70s|门脉期|門脈期|门静脉期|静脉期|靜脈期|門脈相|Portal Venous 5.0|portalvenös|portovenous
         |Abd. ven. 5.0 B30f|venöse Phase|temps portal|veineux|porto-veineux 2mm|fase portal|venosa|PORTAL_VENOUS|PVP_1|pv phase|70 sec|65S
         |hepatic venous|PortVen|liver PVP 2.5|портальная фаза|portal phase B30s|late portal venous|문맥기|PVP70s
-        |Abd C+ P|Abd C+ V|P期|V期|PV期|上腹V期 1.0|V-Phase|portal delay 70s|PORT VEN 65s|Venous Phase 1.25|PV 60s|delay 70 sec|延迟70秒
+        |Abd C+ P|Abd C+ V|P期|V期|PV期|上腹V期 1.0|V-Phase|portal delay 70s|PORT VEN 65s|Venous Phase 1.25|PV 60s|delay 70 sec
+        |60s delay|70 sec delay|延迟70秒
         |temps veineux
         |portalvenöse Phase|Leber venös|venös 70s|fase portale|fase venosa portal|fase venosa|portaal veneuze fase|门脉期 1.0
         |增强门脉期|門脈優位相
@@ -45,7 +47,7 @@ SILENT = """part|smart prep|start|heart|Abdomen|CAP|C/A/P|chest ap|PCL|part 1|w 
     |动静脉期|動靜脈期
     |动、静脉期|动门脉期|wo/w|w/o/w|W/WO|w & wo|WO and W contrast|w/ and w/o contrast|without and with contrast|with/without contrast
     |ohne und mit KM|mit/ohne KM|sans et avec injection|sin y con contraste|senza e con mdc|sem e com contraste|portal/delayed|门脉期+延迟期
-    |arterial and portal|动脉期及门脉期|art+ven|nephrographic|パン"""
+    |arterial and portal|动脉期及门脉期|art+ven|nephrographic|Portal Inflow|パン"""
 ENHANCED = """with contrast|CE|C+|ABD C+ 5mm|增强|post contrast|mit KM|CECT|avec injection|Abdomen KM 5.0|con contraste|w/contrast
     |增强一期|增强二期|增强三期|三期增强|C+ A/P|增强动静脉期|顯影後|造影 1.0|조영후|nach KM|W IV CON"""
 

@@ -44,6 +44,9 @@ _MISLEADING = re.compile(
     # "arterial delay 30s": the time from the bolus on, not the delayed phase
     r"|(?:\b(?:delay|d[eé]lai|retard|ritardo|verz(?:ö|oe)gerung)|延迟|延遲|延时|遅延)"
     r"(?= ?(?:\d\d?|10\d|110) ?(?:s|secs?|sek|seconds?|秒)(?!\w))"
+    r"|(?:(?<=\ds )|(?<=\d s )|(?<=sec )|(?<=seconds )|(?<=秒))(?:delay|延迟|延遲|遅延)\b"
+    # the late arterial phase, when the portal vein begins to fill
+    r"|\bportal(?: venous)? inflow\b"
 )
 
 # Where a pattern has parentheses that capture, only what they hold is ever shown: what stands behind a stem may be part of a name.
