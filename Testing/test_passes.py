@@ -100,6 +100,18 @@ def test_a_named_series_of_two_passes_is_whole_and_doubted(tmp_path):
     assert doubt == "PVP: one series of that name holds 2 passes over the body; series 3 part 1 is used, give the phase if it is another."
 
 
+def test_a_named_series_of_two_voltages_is_one_phase(tmp_path):
+    plain, portal = abdomen("PC").astype(float), abdomen("PVP")
+    bright = np.round(plain + 1.5 * (portal - plain)).astype(np.int16)
+    for voltage, hu in ((80, bright), (120, portal)):
+        write_series(tmp_path / f"x{voltage}", hu, SeriesInstanceUID="1.2.7", SeriesDescription="portal", KVP=voltage)
+    exam = read_exam(tmp_path)
+    assert np.array_equal(sitk.GetArrayViewFromImage(exam.phases["PVP"].image), portal)
+    assert list(exam.warnings) == [
+        "PVP: 2 series fit; series 3 part 1 is used (4 mm, soft or standard kernel, 120 kV), not series 3 part 2."
+    ]
+
+
 def test_a_named_series_that_covers_little_is_doubted(tmp_path):
     write_series(tmp_path / "a", abdomen("PVP", slices=5), SeriesDescription="portal", SeriesNumber=4)
     write_series(tmp_path / "b", abdomen("AP", seed=1), SeriesDescription="arterial", SeriesNumber=5)

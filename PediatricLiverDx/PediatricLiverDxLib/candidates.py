@@ -228,12 +228,13 @@ def _height_notes(phase: str, series: Series, usable: Sequence[Series]) -> list[
 def _pass_notes(phase: str, fitting: Sequence[Series]) -> list[Notice]:
     """Doubt a name that stands on several passes over the body."""
     best = fitting[0]
-    passes = sum(s.uid == best.uid and s.number > 0 and s.height >= LEAST_COVERED * s.stack_mm for s in fitting)
-    if passes < 2:
+    passes = [s for s in fitting if s.uid == best.uid and s.voltages == best.voltages and s.height >= LEAST_COVERED * s.stack_mm]
+    if len(passes) < 2:
         return []
     return [
         grave(
-            f"{phase}: one series of that name holds {passes} passes over the body; {best.label} is used, give the phase if it is another."
+            f"{phase}: one series of that name holds {len(passes)} passes over the body; {best.label} is used, "
+            "give the phase if it is another."
         )
     ]
 
