@@ -23,7 +23,7 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def document(folder: Path) -> dict:
-    return json.loads((folder / "bundle.json").read_text())
+    return json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
 
 
 def test_a_whole_bundle_is_read(tiny_bundle):

@@ -31,7 +31,7 @@ def names(folder) -> set[str]:
 def test_files_are_written_and_agree(diagnosis, tiny_aligned, tmp_path):
     written = write_outputs(diagnosis, tiny_aligned, tmp_path, scene=False)
     assert names(tmp_path) == {"result.json", "report.html", "cam_L1.nrrd", "roi_L1.mrk.json"}
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result == json.loads(json.dumps(written.to_dict()))
     assert result["timings_s"]["write"] > 0
     (roi,) = read_rois(tmp_path / "roi_L1.mrk.json")
@@ -68,7 +68,7 @@ def test_without_slicer_core_the_scene_is_left_out_and_that_is_said(diagnosis, t
     written = write_outputs(diagnosis, tiny_aligned, tmp_path)
     assert "scene.mrb" not in names(tmp_path)
     assert any("scene.mrb was left out" in warning for warning in written.warnings)
-    assert any("is not installed" in warning for warning in json.loads((tmp_path / "result.json").read_text())["warnings"])
+    assert any("is not installed" in warning for warning in json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))["warnings"])
 
 
 def failing_import(monkeypatch, error: ImportError) -> None:
@@ -115,7 +115,7 @@ def former_run(folder: Path, lesions: int = 2) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_former_run_is_replaced_and_other_files_stay(tmp_path):
@@ -143,7 +143,7 @@ def test_names_in_a_former_result_lead_nowhere_else(tmp_path):
     (out / "result.json").write_text(json.dumps({"lesions": [{"id": "../x", "cam": "../cam_L1.nrrd"}]}))
     with output_folder(out) as folder:
         (folder / "result.json").write_text("new")
-    assert (tmp_path / "cam_L1.nrrd").read_text() == "mine"
+    assert (tmp_path / "cam_L1.nrrd").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("name", ["scene.mrb", "cam_L1.nrrd"])
@@ -194,7 +194,7 @@ def test_of_two_runs_into_one_new_folder_the_later_stands(tmp_path):
         (first / "result.json").write_text("first")
         (second / "result.json").write_text("second")
     # the inner one ends first
-    assert (tmp_path / "out" / "result.json").read_text() == "first"
+    assert (tmp_path / "out" / "result.json").read_text(encoding="utf-8") == "first"
     assert names(tmp_path) == {"out"} and names(tmp_path / "out") == {"result.json"}
 
 

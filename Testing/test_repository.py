@@ -77,14 +77,14 @@ def test_no_registry_is_named():
 
 @pytest.mark.parametrize("lock", sorted(ROOT.glob("requirements*.lock")), ids=lambda path: path.name)
 def test_lock_pins_versions_with_hashes_and_no_addresses(lock):
-    text = lock.read_text()
+    text = lock.read_text(encoding="utf-8")
     assert "://" not in text
     requirements = re.split(r"\n(?=\S)", text.strip())
     assert all(re.match(r"[\w.-]+==[\w.]+", requirement) and "--hash=sha256:" in requirement for requirement in requirements)
 
 
 def test_the_runtime_holds_nothing_of_the_training_stack():
-    names = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    names = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines() if "==" in line}
     assert not names & {"torch", "torchvision", "timm", "monai", "ultralytics", "opencv-python", "opencv-python-headless"}
 
 
@@ -95,13 +95,13 @@ def test_lines_end_with_lf():
 @pytest.mark.parametrize("module", library_modules(), ids=lambda path: path.stem)
 def test_library_module_imports_only_what_runs_beside_slicer(module):
     allowed = IMPORTS | FURTHER_IMPORTS.get(module.stem, set())
-    assert imported_names(ast.parse(module.read_text())) <= allowed
+    assert imported_names(ast.parse(module.read_text(encoding="utf-8"))) <= allowed
 
 
 @pytest.mark.parametrize("module", library_modules(), ids=lambda path: path.stem)
 def test_library_module_neither_speaks_nor_asks_nor_remembers(module):
     """No environment, no standard streams, no module-level variable that a function sets; programs may use the first two."""
-    tree = ast.parse(module.read_text())
+    tree = ast.parse(module.read_text(encoding="utf-8"))
     if module.stem not in PROGRAMS:
         assert not used_names(tree) & {"environ", "environb", "getenv", "putenv", "stdout", "stderr", "stdin", "print", "input"}
     assert not [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Global)]
@@ -120,5 +120,5 @@ def used_names(tree: ast.AST) -> set[str]:
 
 
 def test_links_of_the_readme_lead_somewhere():
-    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text())
+    targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []

@@ -294,7 +294,7 @@ def test_a_defect_is_answered_its_place_logged_and_survived(client, files, tiny_
     (shape,) = (constant for constant in model.graph.initializer if constant.name == "shape3")
     shape.CopyFrom(onnx.numpy_helper.from_array(np.array([3, 1, 1]), "shape3"))  # which four slices cannot be made into
     onnx.save(model, bundle / "detector.onnx")
-    rewrite_hashes(bundle, json.loads((bundle / "bundle.json").read_text()))
+    rewrite_hashes(bundle, json.loads((bundle / "bundle.json").read_text(encoding="utf-8")))
     error = client.ask("detect", files=files, bundle=bundle)["error"]
     assert error["kind"] == "defect"
     log = client.log.read_text(encoding="utf-8")
@@ -370,7 +370,7 @@ def test_what_libraries_print_does_not_come_between_the_answers(files, tiny_bund
     client = Client(tmp_path, PYTHONPATH=str(tmp_path))
     assert client.result("detect", files=files, bundle=tiny_bundle)["rois"]
     client.end()
-    log = client.log.read_text()
+    log = client.log.read_text(encoding="utf-8")
     assert "a word\n" in log and "noise\n" in log
 
 
@@ -399,7 +399,7 @@ def test_the_worker_ends_at_once_and_takes_the_volumes_with_it(files, tiny_bundl
     assert client.process.wait(PATIENCE) == (128 + signal.SIGTERM if way == "terminate" else 0)
     assert time.monotonic() - started < 10
     assert private_folders(tmp_path) == []
-    assert client.log.read_text() == ""
+    assert client.log.read_text(encoding="utf-8") == ""
 
 
 def test_a_killed_worker_leaves_nothing_that_the_next_one_does_not_clear(files, tiny_bundle, tmp_path):

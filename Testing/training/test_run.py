@@ -97,7 +97,7 @@ def test_a_run_keeps_its_configuration_splits_logs_and_weights(trained: Path):
     assert len(rows) == 12 and {row["split"] for row in rows} == {"train", "validation"}
     for folder in (trained / "detector", trained / "classifiers" / "vit", trained / "classifiers" / "resnet18"):
         assert (folder / "weights.safetensors").is_file() and (folder / "configuration.json").is_file()
-        assert len((folder / "history.jsonl").read_text().splitlines()) == 2
+        assert len((folder / "history.jsonl").read_text(encoding="utf-8").splitlines()) == 2
         assert list((folder / "tensorboard").glob("events*"))
     found = LesionLogits.load(trained / "classifiers" / "vit" / "validation.npz")
     held_out = {row["exam_id"] for row in rows if row["split"] == "validation"}
@@ -151,10 +151,10 @@ def _assert_same(one: Path, other: Path) -> None:
 
 
 def test_the_exported_networks_answer_as_torch_does(bundle: Path):
-    document = json.loads((bundle / "bundle.json").read_text())
+    document = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     for name, difference in document["training"]["torch_onnx_differences"].items():
         assert difference < 0.05, name
-    assert document["training"]["commands"] and "training detector" in (bundle / "MODEL_CARD.md").read_text()
+    assert document["training"]["commands"] and "training detector" in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_weights_are_stored_in_eight_bits(bundle: Path):
@@ -167,25 +167,25 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     load_networks(bundle, 1)
     key = networks_key(bundle)
     few = exams_csv.with_name("few.csv")
-    rows = exams_csv.read_text().splitlines()
+    rows = exams_csv.read_text(encoding="utf-8").splitlines()
     # other ids, as exams that no training has seen would have
     few.write_text("\n".join([rows[0], *("new-" + row.replace(",patient-", ",new-patient-") for row in rows[1:5])]) + "\n")
     arguments = ["evaluate", "--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path), "--workers", "1", "--draws", "20",
                  "--run", str(trained), "--train-exams", str(exams_csv)]
     assert main(arguments) == 0
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["exams"] == metrics["patients"] == 4
     assert set(metrics["pipeline"]["detection"]) >= {"map40", "sensitivity_3d", "false_positives_per_exam"}
     for part in (metrics["pipeline"], metrics["true_rois"]):
         assert all(set(part[head]) >= {"auc", "ci95", "n"} for head in HEADS)
     assert set(metrics["baselines"]) >= {"diameter", "age", "mean HU of the lesion's box in four phases"}
     assert load_networks(bundle, 1).bundle.document["metrics"] == metrics
-    assert "Not measured" not in (bundle / "MODEL_CARD.md").read_text()
+    assert "Not measured" not in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert networks_key(bundle) == key
 
     # the probabilities on a true box are those of diagnose
     record = read_exams_csv(few)[0]
-    line = json.loads((tmp_path / "exams.jsonl").read_text().splitlines()[0])
+    line = json.loads((tmp_path / "exams.jsonl").read_text(encoding="utf-8").splitlines()[0])
     from PediatricLiverDxLib.alignment import align
     from PediatricLiverDxLib.composites import Roi
 
@@ -198,17 +198,17 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     assert line["true_rois"][0]["malignant_probability"] == pytest.approx(lesion.malignant_probability, abs=1e-5)
 
     # a second call reads nothing again but what a killed run left unfinished
-    lines = (tmp_path / "exams.jsonl").read_text()
+    lines = (tmp_path / "exams.jsonl").read_text(encoding="utf-8")
     (tmp_path / "exams.jsonl").write_text(lines[:-40])
     assert main(arguments) == 0
-    assert (tmp_path / "exams.jsonl").read_text() == lines
+    assert (tmp_path / "exams.jsonl").read_text(encoding="utf-8") == lines
 
 
 def test_evaluating_on_training_exams_is_refused(
     exams_csv: Path, bundle: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     few = exams_csv.with_name("seen.csv")
-    header, row = exams_csv.read_text().splitlines()[:2]
+    header, row = exams_csv.read_text(encoding="utf-8").splitlines()[:2]
     arguments = ["--bundle", str(bundle), "--exams", str(few), "-o", str(tmp_path / "out"), "--workers", "1", "--draws", "5"]
     # the exam itself, and another exam of its patient; known from the run, and from the bundle alone
     for seen in (row, "new-" + row):
@@ -222,16 +222,16 @@ def test_evaluating_on_training_exams_is_refused(
 def test_a_bundle_of_other_exams_than_phantoms_says_what_it_was_trained_on(
     exams_csv: Path, trained: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    document = json.loads((bundle / "bundle.json").read_text())
+    document = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
     assert document["trained_on"] == "balls of four kinds" and "hantom" not in document["intended_use"]
-    assert "hantom" not in (bundle / "MODEL_CARD.md").read_text()
+    assert "hantom" not in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert not list(bundle.parent.glob("*.part"))
     assert main(["export", "--exams", str(exams_csv), "--run", str(trained), "-o", str(tmp_path / "b"), "--workers", "1"]) == 2
     assert "--trained-on" in capsys.readouterr().err
     (tmp_path / "notes.txt").write_text("mine")
     arguments = ["--exams", str(exams_csv), "--run", str(trained), "-o", str(tmp_path), "--workers", "1", "--trained-on", "balls"]
     assert main(["export", *arguments]) == 2
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_head_learns_only_from_its_own_side():
