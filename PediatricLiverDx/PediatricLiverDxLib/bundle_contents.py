@@ -105,7 +105,7 @@ def _check_fit(document: dict[str, Any]) -> None:
         raise InputError(f"The bundle wants other phases or slices than {', '.join(PHASES)} x {K}; use the software it was made for.")
     if any(tuple(window) != WINDOWS.get(phase) for phase, window in document.get("windows", {}).items()):
         raise InputError("The bundle was trained with other windows than this software uses; use the software it was made for.")
-    if document.get("geometry", GEOMETRY) != GEOMETRY:
+    if document.get("geometry") != GEOMETRY:
         raise InputError("The bundle was trained on lesions cut out in another way than here; use the software it was made for.")
 
 
