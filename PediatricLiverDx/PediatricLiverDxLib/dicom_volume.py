@@ -97,11 +97,9 @@ def _without_duplicates(series: Series, pixels: SlicePixels) -> tuple[list[Slice
     kept, same, different = [], 0, 0
     for first, *others in at_place.values():
         kept.append(first)
-        for other in others:
-            if np.array_equal(pixels.hu(first), pixels.hu(other)):
-                same += 1
-            else:
-                different += 1
+        equal = [np.array_equal(pixels.hu(first), pixels.hu(other)) for other in others]
+        same += sum(equal)
+        different += not all(equal)
     notes = []
     if different > len(kept) // 4:
         raise InputError(
