@@ -19,9 +19,9 @@ TEMPERATURES = (0.5, 6.0)
 #: Shares of the ensemble are multiples of this; with fewer exams of a head they are equal.
 SHARE_STEP = 0.1
 FEWEST_FOR_SHARES = 50
-#: False lesions an exam that thresholds may give on validation exams: a missed lesion costs more than a box that is clicked away, and more
-#: than one of those an exam is a nuisance.
-MOST_FALSE_POSITIVES = 0.8
+#: False lesions an exam that thresholds may give on validation exams: a missed lesion costs more than a box that is clicked away. On the
+#: 296 validation phantoms of bundle 0.2.0, 0.8 instead of 0.5 would have found 2 % more of the lesions.
+MOST_FALSE_POSITIVES = 0.5
 
 
 @dataclass(frozen=True)
