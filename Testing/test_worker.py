@@ -38,7 +38,7 @@ PATIENCE = 180
 class Client:
     """Start a worker and speak with it, as the panel does."""
 
-    def __init__(self, temporary: Path, **environment: str) -> None:
+    def __init__(self, temporary: Path, written_before: bytes = b"", **environment: str) -> None:
         self.temporary, self.log = temporary, temporary / "log.txt"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -48,6 +48,7 @@ class Client:
                 stderr=log,
                 env={**os.environ, "TMPDIR": str(temporary), "PYTHONDONTWRITEBYTECODE": "1", **environment},
             )
+        self.write(written_before)
         self._lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
         self.ready = self.receive()["ready"]
@@ -56,10 +57,13 @@ class Client:
     def _listen(self) -> None:
         for line in self.process.stdout:
             self._lines.put(line)
+        self._lines.put(b"")
 
     def receive(self) -> dict:
         """Return the next answer; every line of standard output has to be one."""
-        answer = json.loads(self._lines.get(timeout=PATIENCE).decode("ascii"))
+        line = self._lines.get(timeout=PATIENCE).decode("ascii")
+        assert line, f"the worker has ended: {self.log.read_text(encoding='utf-8')}"
+        answer = json.loads(line)
         assert len(answer) == 2 and "id" in answer and {*answer} < {"id", "ready", "progress", "result", "error"}
         return answer
 
@@ -400,6 +404,17 @@ def test_the_worker_ends_at_once_and_takes_the_volumes_with_it(files, tiny_bundl
     assert time.monotonic() - started < 10
     assert private_folders(tmp_path) == []
     assert client.log.read_text(encoding="utf-8") == ""
+
+
+def test_a_request_that_comes_before_all_is_imported_waits_for_it(files, tiny_bundle, tmp_path):
+    # in most starts, two threads that import numpy at a time end the process
+    for n in range(3):
+        (tmp_path / str(n)).mkdir()
+        client = Client(tmp_path / str(n), written_before=b'{"id": "early", "cancel": {"of": 7}}\n')
+        assert client.receive() == {"id": "early", "result": {"of": 7, "cancelled": False}}
+        assert client.result("detect", files=files, bundle=tiny_bundle)["rois"]
+        client.end()
+        assert client.log.read_text(encoding="utf-8") == ""
 
 
 def test_a_killed_worker_leaves_nothing_that_the_next_one_does_not_clear(files, tiny_bundle, tmp_path):

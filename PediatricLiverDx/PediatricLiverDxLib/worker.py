@@ -102,6 +102,9 @@ class Worker:
 
     def serve(self) -> int:
         """Say "ready", answer until the end, and return the exit code."""
+        # numpy cannot be imported by two threads at a time: what the listening thread uses is imported before there is one
+        from . import worker_requests  # noqa: F401
+
         self._send(None, ready={"protocol": PROTOCOL, "software": f"PediatricLiverDx {__version__}", "folder": str(self._folder.path)})
         threading.Thread(target=self._listen, daemon=True).start()
         try:
@@ -338,7 +341,7 @@ def _warm() -> Warm:
     import onnxruntime  # noqa: F401
     import SimpleITK as sitk
 
-    from . import diagnosis, outputs, worker_requests  # noqa: F401
+    from . import diagnosis, outputs  # noqa: F401
     from .warm import Warm
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # they hold paths
