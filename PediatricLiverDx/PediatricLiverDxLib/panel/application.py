@@ -1,0 +1,99 @@
+"""The one place where the panel meets the application around it: layout, dialogs, DICOM database, desktop. Tests replace it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+
+#: DICOM keyword -> tag, of what tells phases and patients apart.
+DICOM_TAGS = {
+    "SeriesDescription": "0008,103e",
+    "ProtocolName": "0018,1030",
+    "ContrastBolusAgent": "0018,0010",
+    "ContrastBolusStartTime": "0018,1042",
+    "AcquisitionDate": "0008,0022",
+    "AcquisitionTime": "0008,0032",
+    "SeriesTime": "0008,0031",
+    "SeriesNumber": "0020,0011",
+    "ImageType": "0008,0008",
+    "PatientID": "0010,0020",
+    "StudyInstanceUID": "0020,000d",
+    "SeriesInstanceUID": "0020,000e",
+}
+
+
+def value_of(attribute: Any) -> Any:
+    """Return a widget's property, which PythonQt gives as a value and PySide6 as a method."""
+    return attribute() if callable(attribute) else attribute
+
+
+class Application:
+    """Speak with the application. Everything here survives the lack of a main window."""
+
+    def __init__(self, parent: Any) -> None:
+        self._parent = parent
+
+    # time ---------------------------------------------------------------------------------------------------------------------
+
+    def later(self, milliseconds: int, call: Callable[[], None]) -> None:
+        """Call a function when the event loop is back, after this many ms."""
+        qt.QTimer.singleShot(milliseconds, call)
+
+    # layout -------------------------------------------------------------------------------------------------------------------
+
+    def layout_node(self) -> Any | None:
+        manager = slicer.app.layoutManager()
+        return None if manager is None else manager.layoutLogic().GetLayoutNode()
+
+    def layout(self) -> int | None:
+        """Return the layout that is shown; None without a main window."""
+        node = self.layout_node()
+        return None if node is None else node.GetViewArrangement()
+
+    def set_layout(self, layout: int) -> None:
+        manager = slicer.app.layoutManager()
+        if manager is not None:
+            manager.setLayout(layout)
+
+    def colors_logic(self) -> Any | None:
+        module = getattr(slicer.modules, "colors", None)
+        return None if module is None else module.logic()
+
+    # dialogs ------------------------------------------------------------------------------------------------------------------
+
+    def ask(self, question: str) -> bool:
+        """Ask for a yes; in the application's testing mode the answer is yes."""
+        return bool(slicer.util.confirmOkCancelDisplay(question, windowTitle="PediatricLiverDx"))
+
+    def choose_folder(self, title: str, start: str = "") -> Path | None:
+        """Ask for a folder; None where the user changed their mind."""
+        chosen = qt.QFileDialog.getExistingDirectory(self._parent, title, start)
+        return Path(chosen) if chosen else None
+
+    def open(self, path: Path) -> bool:
+        """Open a file or folder with the desktop's own program; says whether there is one."""
+        return bool(qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path))))
+
+    def open_save_dialog(self) -> None:
+        """Open the application's own dialog for saving the scene."""
+        slicer.util.openSaveDataDialog()
+
+    # DICOM --------------------------------------------------------------------------------------------------------------------
+
+    def tags_of(self, volume: Any) -> Mapping[str, str]:
+        """Return the DICOM values that tell phases and patients apart (keyword -> text); empty for a volume that is not from the database."""
+        instances = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
+        database = getattr(slicer, "dicomDatabase", None)
+        if not instances or database is None:
+            return {}
+        try:
+            file = database.fileForInstance(instances[0])
+            values = {keyword: str(database.fileValue(file, tag) or "") for keyword, tag in DICOM_TAGS.items()} if file else {}
+        except (RuntimeError, AttributeError, ValueError):
+            # a database that was closed or moved away: the volume's name has to do
+            return {}
+        return {keyword: value.strip() for keyword, value in values.items() if value.strip()}
