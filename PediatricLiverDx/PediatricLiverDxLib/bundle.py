@@ -24,6 +24,7 @@ import numpy as np
 from .bundle_contents import ADVICE, BUNDLE_FILE, HEADS_FILE, checked_arrays, checked_document
 from .detection import Detector, LinkParameters
 from .heap import return_free_memory
+from .shipped_files import shipped_folder
 from .vocabulary import HEADS, PHASES, InputError
 
 if TYPE_CHECKING:
@@ -100,15 +101,14 @@ class Networks:
 
 
 def shipped_bundle() -> Path:
-    """Return the bundle that comes with the software: the only folder in Resources/Models beside or above this package."""
-    package = Path(__file__).resolve().parent
-    for root in (package.parent, package.parent.parent):
-        found = sorted(path.parent for path in (root / "Resources" / "Models").glob(f"*/{BUNDLE_FILE}"))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise InputError(f"Found {len(found)} bundles in Resources/Models, expected one; say which with --bundle.")
-    raise InputError("Found no bundle in Resources/Models; give the folder of one with --bundle.")
+    """Return the bundle that comes with the software: the only folder in Models. Raises InputError where there is none, or several."""
+    models = shipped_folder("Models")
+    found = sorted(path.parent for path in models.glob(f"*/{BUNDLE_FILE}")) if models else []
+    if not found:
+        raise InputError("Found no bundle beside the software; give the folder of one with --bundle.")
+    if len(found) > 1:
+        raise InputError(f"Found {len(found)} bundles beside the software, expected one; say which with --bundle.")
+    return found[0]
 
 
 def read_bundle(folder: Path) -> Bundle:
