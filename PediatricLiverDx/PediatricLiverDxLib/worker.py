@@ -1,6 +1,6 @@
 """The process beside Slicer: requests come in as JSON lines on standard input, answers go out as JSON lines on standard output.
 
-    <- {"id": null, "ready": {"protocol": 1, "software": "PediatricLiverDx 0.1.0", "folder": "..."}}
+    <- {"id": null, "ready": {"protocol": 1, "software": "PediatricLiverDx 0.1.0", "folder": "...", "process": 4711}}
     -> {"id": 1, "diagnose": {"files": {"AP": "/.../AP.nrrd", "PVP": "/.../PVP.nrrd"}, "output": "/.../out", "scene": false}}
     <- {"id": 1, "progress": {"stage": "align", "fraction": 0.5, "text": "aligning PVP"}}
     <- {"id": 1, "result": {"diagnosis": {...}, "rois": {}, "warm": {"exam": false, "bundle": false}, "files": ["cam_L1.nrrd", ...]}}
@@ -8,8 +8,9 @@
     <- {"id": 2, "error": {"kind": "cancelled", "message": "..."}}
 
 Nothing else is written to standard output. `folder` is for the volumes that are sent over: readable by this user only, and removed when the
-worker ends, in whatever way the panel does. One request is computed at a time, further ones wait in order. See worker_requests for what a
-request may hold and warm for what is kept between requests.
+worker ends, in whatever way the panel does. `process` is the number of this process, of which whoever started it may only know a launcher.
+One request is computed at a time, further ones wait in order. See worker_requests for what a request may hold and warm for what is kept
+between requests.
 
 Two threads: one listens, the main one computes. A signal ends what runs, between any two steps of Python and so within the longest single
 step of the libraries below; progress callbacks look as well. The end of standard input ends the process.
@@ -105,7 +106,8 @@ class Worker:
         # numpy cannot be imported by two threads at a time: what the listening thread uses is imported before there is one
         from . import worker_requests  # noqa: F401
 
-        self._send(None, ready={"protocol": PROTOCOL, "software": f"PediatricLiverDx {__version__}", "folder": str(self._folder.path)})
+        about = {"protocol": PROTOCOL, "software": f"PediatricLiverDx {__version__}"}
+        self._send(None, ready={**about, "folder": str(self._folder.path), "process": os.getpid()})
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             warm = _warm()
@@ -338,7 +340,10 @@ class Worker:
 
 def _warm() -> Warm:
     """Import everything that takes a while, after "ready" and before anything can be cancelled: an import is not broken into."""
-    import onnxruntime  # noqa: F401
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise InputError("onnxruntime, which runs the networks, is missing or cannot be loaded on this computer; install it.") from None
     import SimpleITK as sitk
 
     from . import diagnosis, outputs  # noqa: F401
