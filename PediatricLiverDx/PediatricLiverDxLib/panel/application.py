@@ -85,7 +85,7 @@ class Application:
     # DICOM --------------------------------------------------------------------------------------------------------------------
 
     def tags_of(self, volume: Any) -> Mapping[str, str]:
-        """Return the DICOM values that tell phases and patients apart (keyword -> text); empty for a volume that is not from the database."""
+        """Return the DICOM values that tell phases and patients apart, keyword -> text; none for a volume that is not from the database."""
         instances = (volume.GetAttribute("DICOM.instanceUIDs") or "").split()
         database = getattr(slicer, "dicomDatabase", None)
         if not instances or database is None:

@@ -1,0 +1,85 @@
+"""A bundle's folder comes in, what the panel says of it goes out. In small steps, so that the window stays free while files are hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from ..bundle import BundleInfo, is_shipped, shipped_bundle
+from ..bundle_contents import ADVICE, BUNDLE_FILE, checked_document
+from ..vocabulary import InputError
+
+#: Bytes hashed in one step: about 5 ms.
+_STEP = 4 << 20
+
+
+@dataclass(frozen=True)
+class BundleState:
+    """Hold what is known of a bundle. checked: its files were all compared with their hashes; problem: it cannot be used."""
+
+    folder: Path | None = None
+    info: BundleInfo | None = None
+    text: str = ""
+    checked: bool = False
+    problem: bool = False
+
+    @property
+    def is_phantom_only(self) -> bool:
+        """Whether it learned from computer-made exams and from no patient."""
+        return self.info is not None and "phantom" in f"{self.info.trained_on} {self.info.intended_use}".lower()
+
+
+def check_bundle(folder: str) -> Iterator[BundleState]:
+    """Yield what is known of a bundle after each step; the last one is the verdict. folder: "" for the one that comes with the module."""
+    path, info = None, None
+    try:
+        path = Path(folder) if folder else shipped_bundle()
+        raw = _read(path / BUNDLE_FILE)
+        document = checked_document(raw)
+        trained_on = document["trained_on"]
+        info = BundleInfo(
+            name=document["name"],
+            version=document["version"],
+            sha256=hashlib.sha256(raw).hexdigest(),
+            intended_use=document["intended_use"],
+            trained_on=trained_on if isinstance(trained_on, str) else " ".join(map(str, trained_on)),
+        )
+        yield BundleState(path, info, _("Checking the files"))
+        for name, expected in document["sha256"].items():
+            digest = hashlib.sha256()
+            for block in _blocks(path / name):
+                digest.update(block)
+                yield BundleState(path, info, _("Checking the files"))
+            if digest.hexdigest() != expected:
+                raise InputError(_("The model's {file} is damaged or was changed; {advice}.").format(file=name, advice=ADVICE))
+    except InputError as error:
+        yield BundleState(path, info, str(error), checked=True, problem=True)
+        return
+    text = _("Files checked: the model that came with this module, unchanged.") if is_shipped(info) else _("Files checked: all unchanged.")
+    yield BundleState(path, info, text, checked=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            _("There is no model in {folder} ({reason}); choose the folder that holds {file}.").format(
+                folder=path.parent.name, reason=error.strerror, file=BUNDLE_FILE
+            )
+        ) from None
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_STEP):
+                yield block
+    except OSError as error:
+        raise InputError(
+            _("The model's {file} cannot be read ({reason}); {advice}.").format(file=path.name, reason=error.strerror, advice=ADVICE)
+        ) from None

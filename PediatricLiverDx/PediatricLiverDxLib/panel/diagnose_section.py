@@ -1,0 +1,70 @@
+"""The button that starts and cancels, how far it is, one line on how it went, and whether the result can be trusted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from .. import wording
+from .exam_session import Step
+
+#: Frame colour of a verdict: readable on light and dark backgrounds, and never the only sign.
+_VERDICT_COLOURS = {"trust": "#009E73", "look": "#E69F00", "do not trust": "#D55E00"}
+
+
+class DiagnoseSection:
+    """Let the radiologist start, watch and stop a run."""
+
+    def __init__(self, panel: Any) -> None:
+        self._panel, self._ui = panel, panel.ui
+        self._verdict: str | None = None
+        self._ui.runButton.clicked.connect(self._run_clicked)
+        self._ui.detectButton.clicked.connect(self._detect_clicked)
+
+    def _run_clicked(self, *arguments: Any) -> None:
+        if self._panel.session.is_busy:
+            self._panel.session.cancel()
+        else:
+            self._panel.diagnose()
+
+    def _detect_clicked(self, *arguments: Any) -> None:
+        self._panel.detect()
+
+    def refresh(self) -> None:
+        session = self._panel.session
+        busy = session.is_busy
+        # "Cancel" stays where "Diagnose" was: the same place of the mouse
+        self._ui.runButton.setText(_("Cancel") if busy else _("Diagnose"))
+        self._ui.runButton.setEnabled(session.step is not Step.CANCELLING)
+        tip = _("Stop what is running.") if busy else _("Diagnose every included lesion; look for lesions first where there are none.")
+        self._ui.runButton.setToolTip(tip)
+        self._ui.detectButton.setEnabled(not busy)
+        self._ui.progressBar.setVisible(busy)
+        self._ui.progressBar.setValue(round(1000 * session.fraction))
+        self._ui.statusLabel.setText(self._status())
+        self._ui.statusLabel.setVisible(bool(session.status.text))
+        self._show_gate(None if busy else self._panel.diagnosis())
+
+    def _status(self) -> str:
+        session = self._panel.session
+        text = session.status.text
+        if not session.is_busy:
+            return f"⚠ {text}" if session.status.problem else text
+        if session.seconds_left is None or session.step is not Step.RUNNING:
+            return f"{text}…"
+        seconds = max(1, round(session.seconds_left))
+        left = _("about {n} s left").format(n=seconds) if seconds < 90 else _("about {n} min left").format(n=round(seconds / 60))
+        return f"{text} · {left}"
+
+    def _show_gate(self, diagnosis: Any) -> None:
+        self._ui.gateFrame.setVisible(diagnosis is not None)
+        if diagnosis is None:
+            return
+        gate = diagnosis.gate
+        self._ui.gateTitle.setText(f"<b>{wording.GATE_TITLES[gate.verdict]}.</b>")
+        self._ui.gateReasons.setText("\n".join([*gate.reasons, *diagnosis.warnings]))
+        self._ui.gateReasons.setVisible(bool(gate.reasons or diagnosis.warnings))
+        if self._verdict != gate.verdict:
+            self._verdict = gate.verdict
+            self._ui.gateFrame.setStyleSheet(f"#gateFrame {{ border: none; border-left: 4px solid {_VERDICT_COLOURS[gate.verdict]}; }}")

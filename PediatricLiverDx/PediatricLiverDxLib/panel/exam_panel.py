@@ -1,0 +1,304 @@
+"""The panel as a whole: sections over one session, kept in step with the scene. The module's widget only hands events on to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from .. import exam_views
+from ..diagnosis import Diagnosis, LesionDiagnosis
+from ..exam_nodes import ExamNodes
+from .application import Application, value_of
+from .diagnose_section import DiagnoseSection
+from .exam_session import ExamSession
+from .explanation_section import ExplanationSection
+from .lesions_section import LesionsSection
+from .model_section import ModelSection
+from .parameters import ExamParameters
+from .phases_section import PhasesSection
+from .report_section import ReportSection
+from .views import Views
+
+#: ms after an ROI was changed by other means than the mouse, until "Update automatically" runs: numbers are typed one digit at a time.
+_TYPING_MS = 600
+
+
+class ExamPanel(VTKObservationMixin):
+    """Show the exam and let the radiologist work on it.
+
+    widget: the loaded form. ui: its children by name. session: what runs. installation: what the worker needs.
+    """
+
+    def __init__(self, widget: Any, ui: Any, session: ExamSession, installation: Any, application: Application) -> None:
+        VTKObservationMixin.__init__(self)
+        self.widget, self.ui, self.session, self.installation, self.application = widget, ui, session, installation, application
+        self.scene = slicer.mrmlScene
+        self.parameters: ExamParameters | None = None
+        self.views = Views(application)
+        self._gui_tag: Any | None = None
+        self._is_alive = True
+        self._refresh_is_due = self._tidying_is_due = False
+        #: ID of the ROI that the mouse is on.
+        self._dragged: str | None = None
+        #: Whether an ROI changed that "Update automatically" has not seen yet; counts up with every change.
+        self._changes = self._changes_seen = 0
+        self._watched: dict[str, Any] = {}
+        self.phases = PhasesSection(self)
+        self.sections = [
+            self.phases,
+            DiagnoseSection(self),
+            LesionsSection(self),
+            ExplanationSection(self),
+            ReportSection(self),
+            ModelSection(self),
+        ]
+        _phases, _diagnose, self.lesions, self.explanation, self.report, self.model = self.sections
+        session.changed = self._session_changed
+        scene = self.scene
+        self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
+        self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
+        self.addObserver(scene, scene.EndImportEvent, self._scene_opened)
+        self.addObserver(scene, scene.NodeAddedEvent, self._node_added)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._node_removed)
+        self.phases.set_scene(scene)
+
+    # what the sections ask for ------------------------------------------------------------------------------------------------
+
+    value_of = staticmethod(value_of)
+
+    @staticmethod
+    def text_of(label: Any) -> str:
+        return value_of(label.text)
+
+    def volumes(self) -> dict[str, Any]:
+        """Return phase -> volume, of the phases that have one."""
+        return self.phases.volumes()
+
+    def diagnosis(self) -> Diagnosis | None:
+        return self.session.exam.diagnosis() if self.session.exam is not None else None
+
+    def selected_lesion(self) -> tuple[Any | None, LesionDiagnosis | None]:
+        """Return the ROI of the chosen row and what is known of it; None for what there is not."""
+        roi = self.lesions.selected_roi()
+        return roi, self.session.exam.lesion_of(roi) if roi is not None else None
+
+    def diagnose(self, *, output: Path | None = None, report: bool = False, on_done: Callable[[Path], None] | None = None) -> None:
+        """Diagnose the exam as it is chosen now."""
+        self._changes_seen = self._changes
+        volumes = self._prepared_volumes()
+        self.session.diagnose(volumes, self._bundle(), output=output, report=report, on_done=on_done)
+
+    def detect(self) -> None:
+        """Look for lesions only."""
+        self.session.detect(self._prepared_volumes(), self._bundle())
+
+    def show_exam(self) -> None:
+        """Show the chosen phases side by side."""
+        volumes = self.volumes()
+        if volumes and self.session.exam is not None:
+            self.session.exam.set_phases(volumes)
+            self.views.show(self.scene, volumes)
+            self.explanation.forget_views()
+
+    def show_lesion(self, roi: Any, *, jump: bool = True) -> None:
+        """Choose a lesion: its row, its explanation, and all views on it."""
+        if self.parameters is not None:
+            self.parameters.selectedLesion = roi.GetID()
+        if jump and self.views.are_shown:
+            center = [0.0] * 3
+            roi.GetCenterWorld(center)
+            exam_views.jump_to(self.scene, center)
+        self.refresh_soon()
+
+    def add_roi(self) -> Any | None:
+        """Place a new ROI where the views are looking, of a size to be seen; None without an exam."""
+        volumes = self.volumes()
+        if self.session.exam is None or not volumes:
+            return None
+        self.show_exam()
+        return self.session.exam.add_roi(self._looked_at(next(iter(volumes.values()))))
+
+    def refresh_soon(self) -> None:
+        """Refresh when the event loop is back, once for everything that happens until then."""
+        if not self._refresh_is_due:
+            self._refresh_is_due = True
+            self.application.later(0, self._refresh_now)
+
+    def refresh(self) -> None:
+        """Bring every section up to date with session, parameters and scene."""
+        if not self._is_alive:
+            return
+        self._watch()
+        for section in self.sections:
+            section.refresh()
+
+    # entering and leaving -----------------------------------------------------------------------------------------------------
+
+    def connect(self, parameters: ExamParameters | None) -> None:
+        """Work with this parameter node from now on; None while there is none."""
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+            self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self.parameters = parameters
+        if parameters is not None:
+            self._gui_tag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+            self.session.exam = ExamNodes.of(self.scene, parameters.parameterNode)
+        else:
+            self._gui_tag = self.session.exam = None
+        self.refresh()
+
+    def enter(self) -> None:
+        if self.views.come_back():
+            exam_views.show_phases(self.scene, self.volumes())
+            self.explanation.forget_views()
+        self.refresh()
+
+    def exit(self) -> None:
+        self.views.leave()
+
+    def close(self) -> None:
+        """End for good: nothing of it reacts any more. The session is stopped by its owner."""
+        self._is_alive = False
+        self.connect(None)
+        self.session.changed = lambda: None
+        self.model.stop()
+        self.views.leave()
+        self.removeObservers()
+
+    # what happens -------------------------------------------------------------------------------------------------------------
+
+    def _session_changed(self) -> None:
+        self.refresh()
+        if not self.session.is_busy:
+            self._update_automatically()
+
+    def _parameters_changed(self, *arguments: Any) -> None:
+        self.refresh_soon()
+
+    def _scene_closes(self, *arguments: Any) -> None:
+        self.session.abandon(_("The scene was closed, so the run was stopped."))
+        self._unwatch()
+        self.connect(None)
+
+    def _scene_closed(self, *arguments: Any) -> None:
+        self.views.register()
+        self.explanation.forget_views()
+        self.reconnect()
+
+    def _scene_opened(self, *arguments: Any) -> None:
+        self.views.register()
+        self.explanation.forget_views()
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Find the parameter node again; the widget sets this."""
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_added(self, caller: Any, event: Any, node: Any) -> None:
+        if node is not None and (node.IsA("vtkMRMLMarkupsROINode") or node.IsA("vtkMRMLScalarVolumeNode")):
+            self.refresh_soon()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_removed(self, caller: Any, event: Any, node: Any) -> None:
+        if node is not None and node.GetID() in self._watched:
+            self._unwatch_one(node.GetID())
+            self.session.volume_removed(node)
+            # it is still in the scene now
+            self._tidying_is_due = True
+            self.refresh_soon()
+
+    def _watch(self) -> None:
+        """Observe the ROIs and the phases' volumes that there are now."""
+        exam = self.session.exam
+        nodes = [*exam.rois(), *self.volumes().values()] if exam is not None else []
+        wanted = {node.GetID(): node for node in nodes}
+        for id in [id for id, node in self._watched.items() if wanted.get(id) is not node]:
+            self._unwatch_one(id)
+        for id, node in wanted.items():
+            if id in self._watched:
+                continue
+            self._watched[id] = node
+            if node.IsA("vtkMRMLMarkupsROINode"):
+                for event in (vtk.vtkCommand.ModifiedEvent, node.PointModifiedEvent, node.TransformModifiedEvent):
+                    self.addObserver(node, event, self._roi_changed)
+                self.addObserver(node, node.PointStartInteractionEvent, self._drag_starts)
+                self.addObserver(node, node.PointEndInteractionEvent, self._drag_ends)
+            else:
+                for event in (node.ImageDataModifiedEvent, node.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent):
+                    self.addObserver(node, event, self._volume_changed)
+
+    def _unwatch(self) -> None:
+        for id in list(self._watched):
+            self._unwatch_one(id)
+
+    def _unwatch_one(self, id: str) -> None:
+        node = self._watched.pop(id)
+        for obj, event, method, *_rest in self.Observations:
+            if obj is node:
+                self.removeObserver(obj, event, method)
+
+    def _volume_changed(self, *arguments: Any) -> None:
+        if self.session.exam is not None:
+            self.session.exam.refresh_all()
+        self.refresh_soon()
+
+    def _roi_changed(self, roi: Any, *arguments: Any) -> None:
+        self.refresh_soon()
+        if self.session.exam is None or self.session.exam.refresh(roi) != "stale":
+            return  # a new one, or its name was changed because it was just diagnosed
+        self._changes += 1
+        if self._dragged is None:
+            changes = self._changes
+            self.application.later(_TYPING_MS, lambda: self._settled(changes))
+
+    def _drag_starts(self, roi: Any, *arguments: Any) -> None:
+        self._dragged = roi.GetID()
+
+    def _drag_ends(self, roi: Any, *arguments: Any) -> None:
+        self._dragged = None
+        # the markup itself hears of the end after this
+        self.application.later(0, self._update_automatically)
+
+    def _settled(self, changes: int) -> None:
+        if changes == self._changes:
+            self._update_automatically()
+
+    def _update_automatically(self) -> None:
+        """Diagnose again when an ROI was changed, is let go of, and nothing else runs."""
+        if not self._is_alive or self.parameters is None or not self.parameters.updateAutomatically:
+            return
+        if self._dragged is None and self._changes != self._changes_seen and not self.session.is_busy and self.diagnosis() is not None:
+            self.diagnose()
+
+    def _refresh_now(self) -> None:
+        self._refresh_is_due = False
+        if self._tidying_is_due and self._is_alive and self.session.exam is not None:
+            self._tidying_is_due = False
+            self.session.exam.tidy()
+        self.refresh()
+
+    def _prepared_volumes(self) -> dict[str, Any]:
+        if not self.session.is_busy:
+            self.show_exam()
+        return self.volumes()
+
+    def _bundle(self) -> str:
+        return self.parameters.bundle if self.parameters is not None else ""
+
+    def _looked_at(self, volume: Any) -> list[float]:
+        """Return the point in the middle of the views, RAS mm; the middle of the volume without views."""
+        tag = exam_views.view_tag(next(iter(self.volumes())))
+        for n in range(self.scene.GetNumberOfNodesByClass("vtkMRMLSliceNode") if self.views.are_shown else 0):
+            view = self.scene.GetNthNodeByClass(n, "vtkMRMLSliceNode")
+            if view.GetLayoutName() == tag:
+                return [view.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+        bounds = [0.0] * 6
+        volume.GetRASBounds(bounds)
+        return [(bounds[2 * axis] + bounds[2 * axis + 1]) / 2 for axis in range(3)]

@@ -1,0 +1,352 @@
+"""What runs for the exam: volumes and ROIs go to the worker, its answer comes back into the scene. One run at a time, never blocking.
+
+No Qt in here: the worker, the event loop's timer and the dialogs are given. Every way a run can end leaves one sentence in `status` and a
+session that can start the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from slicer.i18n import tr as _
+
+from .. import exam_input
+from ..result_document import read_result
+from ..vocabulary import PHASE_NAMES, PHASES, InputError
+from .progress import Progress
+
+#: Folder of a run's results inside the worker's private folder; gone when the worker ends.
+PRIVATE_OUTPUT = "result"
+
+
+class Step(Enum):
+    """Say what the session is doing: nothing, handing volumes over, waiting for the worker, or waiting for it to let go."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+
+
+@dataclass(frozen=True)
+class Status:
+    """Hold the one line under the buttons. problem: whether something went wrong that the user has to know of."""
+
+    text: str = ""
+    problem: bool = False
+
+
+class Worker(Protocol):
+    """Compute in another process (panel.worker_process)."""
+
+    def start(self) -> None: ...
+    def when_ready(self, call: Callable[[Path], None]) -> None: ...
+    def request(self, name: str, body: dict, *, on_progress: Callable, on_result: Callable, on_error: Callable) -> int: ...
+    def cancel(self, request_id: int) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Installation(Protocol):
+    """Know whether what the worker needs is there, and fetch it (panel.installation)."""
+
+    def is_complete(self) -> bool: ...
+    def ask_and_install(self, ask: Callable[[str], bool]) -> bool: ...
+
+
+@dataclass
+class _Run:
+    """Hold a run that is under way. rois: IDs of the ROIs that were sent; asked: what the exam was like
+    then; on_done: called once its result is shown."""
+
+    name: str
+    volumes: Mapping[str, Any]
+    bundle: str
+    output: Path | None
+    report: bool
+    on_done: Callable[[Path], None] | None
+    progress: Progress = field(default_factory=Progress)
+    request_id: int | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    rois: tuple[str, ...] = ()
+    asked: Any | None = None
+
+
+class ExamSession:
+    """Run detection and diagnosis of the exam in the scene.
+
+    exam: its nodes (exam_nodes.ExamNodes), or None while there is no scene to work on. later(ms, call): the event loop's timer.
+    ask(question) -> yes. changed: called whenever anything here changed.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        installation: Installation,
+        later: Callable[[int, Callable[[], None]], None],
+        ask: Callable[[str], bool],
+        tags_of: Callable[[Any], Mapping[str, str]] = exam_input.no_tags,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._worker, self._installation, self._later, self._ask, self._tags_of = worker, installation, later, ask, tags_of
+        self.changed = changed
+        self.exam: Any | None = None
+        self.status = Status()
+        self.step = Step.IDLE
+        #: Whole run, 0..1, and seconds left where that can be told.
+        self.fraction, self.seconds_left = 0.0, None
+        #: Goes up with every result, so that others can tell whether what they saved is still the newest.
+        self.results = 0
+        self._run: _Run | None = None
+        #: phase -> exam_key of the volume as it lies in the worker's folder.
+        self._handed_over: dict[str, tuple] = {}
+        self._folder: Path | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._run is not None
+
+    # starting -----------------------------------------------------------------------------------------------------------------
+
+    def diagnose(
+        self,
+        volumes: Mapping[str, Any],
+        bundle: str = "",
+        *,
+        output: Path | None = None,
+        report: bool = False,
+        on_done: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Diagnose the included ROIs, or what the detector finds where there is no ROI.
+
+        volumes: phase -> volume node. output: where to write the results; a private folder when None. on_done: called with that folder.
+        """
+        if self._rois() and not self.exam.included_rois():
+            self._say(_("No lesion is included. Tick at least one, or remove them all to look for lesions anew."), problem=True)
+            return
+        self._start(_Run("diagnose", dict(volumes), bundle, output, report, on_done))
+
+    def detect(self, volumes: Mapping[str, Any], bundle: str = "") -> None:
+        """Look for lesions; those that the detector placed before give way, the radiologist's own stay."""
+        self._start(_Run("detect", dict(volumes), bundle, None, False, None))
+
+    def _start(self, run: _Run) -> None:
+        if self.is_busy:
+            return  # a second click
+        try:
+            self._refuse_unusable(run.volumes)
+            if not self._installation.is_complete() and not self._installation.ask_and_install(self._ask):
+                raise InputError(_("Nothing was installed, so nothing can be computed. Click again to install it."))
+            self._run = run
+            self._show(Step.PREPARING, _("Starting"))
+            self._worker.start()
+            self._worker.when_ready(lambda folder: self._begin(run, folder))
+        except Exception as error:
+            self._fail(error)
+
+    def _refuse_unusable(self, volumes: Mapping[str, Any]) -> None:
+        if self.exam is None:
+            raise InputError(_("There is no scene to work on."))
+        if not volumes:
+            raise InputError(_("Choose the volume of at least one phase first."))
+        names: dict[str, str] = {}
+        for phase, node in volumes.items():
+            if node.GetID() in names:
+                raise InputError(
+                    _("The {first} and the {second} phase are the same volume; choose another for one of them.").format(
+                        first=PHASE_NAMES[names[node.GetID()]], second=PHASE_NAMES[phase]
+                    )
+                )
+            names[node.GetID()] = phase
+            if node.GetImageData() is None:
+                raise InputError(_("The {phase} volume is empty; choose another.").format(phase=PHASE_NAMES[phase]))
+        if sentence := exam_input.same_patient(list(volumes.values()), self._tags_of):
+            raise InputError(sentence)
+
+    # handing over -------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, run: _Run, folder: Path) -> None:
+        if self._run is not run:
+            return
+        if folder != self._folder:
+            self._folder, self._handed_over = folder, {}
+        self._hand_over(run, [phase for phase in PHASES if phase in run.volumes])
+
+    def _hand_over(self, run: _Run, phases: Sequence[str]) -> None:
+        """Write one phase, let the event loop have its turn, go on with the next, and send the request in the end."""
+        if self._run is not run:
+            return
+        try:
+            if not phases:
+                self._send(run)
+                return
+            phase, node = phases[0], run.volumes[phases[0]]
+            path = self._folder / f"{phase}.nrrd"
+            key = exam_input.exam_key({phase: node})
+            written = self._handed_over.get(phase) != key or not path.exists()
+            if written:
+                self._handed_over.pop(phase, None)
+                self._write(phase, node, path)
+                self._handed_over[phase] = key
+            run.files[phase] = str(path)
+        except Exception as error:
+            self._fail(error)
+            return
+        if written:
+            self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
+            self._later(0, lambda: self._hand_over(run, phases[1:]))
+        else:
+            self._hand_over(run, phases[1:])
+
+    def _write(self, phase: str, node: Any, path: Path) -> None:
+        try:
+            warning = exam_input.write_phase(node, path)
+        except (OSError, RuntimeError) as error:
+            path.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or _("is the disk full?")
+            raise InputError(
+                _("The {phase} volume could not be handed over ({reason}); make room on the disk of temporary files and try again.").format(
+                    phase=PHASE_NAMES[phase], reason=reason
+                )
+            ) from None
+        if warning:
+            logging.info(warning)
+            self.status = Status(warning)
+
+    def _send(self, run: _Run) -> None:
+        body: dict[str, Any] = {"files": run.files, "bundle": run.bundle or None}
+        if run.name == "diagnose":
+            included = self.exam.included_rois()
+            run.rois, run.asked = tuple(roi.GetID() for roi in included), self.exam.asked()
+            run.output = run.output or self._folder / PRIVATE_OUTPUT
+            rois = [exam_input.roi_body(roi) for roi in included] if included else None
+            body |= {"rois": rois, "output": str(run.output), "report": run.report, "scene": False}
+        self._show(Step.RUNNING, _("Starting"))
+        run.request_id = self._worker.request(
+            run.name,
+            body,
+            on_progress=lambda stage, fraction, text: self._progressed(run, stage, fraction, text),
+            on_result=lambda result: self._answered(run, result),
+            on_error=lambda kind, sentence: self._refused(run, kind, sentence),
+        )
+
+    # answers ------------------------------------------------------------------------------------------------------------------
+
+    def _progressed(self, run: _Run, stage: str, fraction: float, text: str) -> None:
+        if self._run is not run or self.step is Step.CANCELLING:
+            return
+        self.fraction, self.seconds_left = run.progress.update(stage, fraction)
+        self._show(Step.RUNNING, text)
+
+    def _answered(self, run: _Run, result: Mapping[str, Any]) -> None:
+        if self._run is not run:
+            return
+        try:
+            text = self._place(result) if run.name == "detect" else self._take(run, result)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._end(text)
+        if run.on_done:
+            run.on_done(run.output)
+
+    def _place(self, result: Mapping[str, Any]) -> str:
+        found = result["rois"]
+        self.exam.place_detected(found)
+        if not found:
+            return _("No lesion was found. Add an ROI where you see one.")
+        return _("One lesion was found.") if len(found) == 1 else _("{n} lesions were found.").format(n=len(found))
+
+    def _take(self, run: _Run, result: Mapping[str, Any]) -> str:
+        diagnosis = read_result(result, run.output)
+        roi_of = dict(result["rois"])
+        present = {roi.GetID() for roi in self._rois()}
+        # an ROI that was removed meanwhile takes its result with it
+        gone = {lesion for lesion, roi in roi_of.items() if roi in run.rois and roi not in present}
+        diagnosis = replace(diagnosis, lesions=tuple(lesion for lesion in diagnosis.lesions if lesion.id not in gone))
+        self.exam.show(diagnosis, {lesion: roi for lesion, roi in roi_of.items() if lesion not in gone}, run.output, asked=run.asked)
+        self.results += 1
+        left_out = set(run.rois) - set(roi_of.values())
+        if left_out & present:
+            return _("Done. A lesion outside the images was left out.")
+        return _("Done.")
+
+    def _refused(self, run: _Run, kind: str, sentence: str) -> None:
+        if self._run is not run:
+            return
+        if kind == "cancelled":
+            self._end(_("Cancelled. Nothing was changed."))
+        else:
+            self._end(sentence, problem=True)
+
+    # ending -------------------------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Give up what runs; harmless when nothing does."""
+        run = self._run
+        if run is None or self.step is Step.CANCELLING:
+            return
+        if run.request_id is None:
+            self._end(_("Cancelled. Nothing was changed."))
+            return
+        self._show(Step.CANCELLING, _("Cancelling"))
+        self._worker.cancel(run.request_id)
+
+    def abandon(self, sentence: str) -> None:
+        """Give up what runs because its exam has gone; its answer, should it still come, is not shown."""
+        run = self._run
+        if run is None:
+            return
+        self._end(sentence, problem=True)
+        if run.request_id is not None:
+            self._worker.cancel(run.request_id)
+
+    def volume_removed(self, node: Any) -> None:
+        """Give up what runs when it is about a volume that is removed."""
+        run = self._run
+        for phase, volume in run.volumes.items() if run else ():
+            if volume is node:
+                self.abandon(_("The {phase} volume was removed, so the run was stopped.").format(phase=PHASE_NAMES[phase]))
+
+    def worker_stopped(self, sentence: str) -> None:
+        """End a run whose request was not sent yet: the worker ended unasked. One that was sent is told by its own on_error."""
+        if self._run is not None and self._run.request_id is None:
+            self._end(sentence, problem=True)
+
+    def stop(self) -> None:
+        """End everything, for good or until the next run."""
+        self._run, self.step = None, Step.IDLE
+        self._handed_over, self._folder = {}, None
+        self._worker.stop()
+
+    def say(self, text: str, *, problem: bool = False) -> None:
+        """Show a sentence of another part of the panel, unless a run has the line."""
+        if not self.is_busy:
+            self._say(text, problem=problem)
+
+    def _fail(self, error: Exception) -> None:
+        if isinstance(error, InputError):
+            self._end(str(error), problem=True)
+            return
+        logging.exception("The run failed.")
+        self._end(_("The software failed ({name}); the log says where. Please report it.").format(name=type(error).__name__), problem=True)
+
+    def _end(self, text: str, *, problem: bool = False) -> None:
+        self._run, self.step = None, Step.IDLE
+        self.fraction, self.seconds_left = 0.0, None
+        self._say(text, problem=problem)
+
+    def _show(self, step: Step, text: str) -> None:
+        self.step = step
+        self._say(text)
+
+    def _say(self, text: str, *, problem: bool = False) -> None:
+        self.status = Status(text, problem)
+        self.changed()
+
+    def _rois(self) -> list[Any]:
+        return list(self.exam.rois()) if self.exam is not None else []

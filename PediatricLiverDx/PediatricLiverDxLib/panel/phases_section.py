@@ -1,0 +1,108 @@
+"""Which volume is which phase: four selectors, a button that finds out, and a line per phase on how it was recognised and how it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from .. import exam_input
+from ..alignment import MIN_SIMILARITY, PhaseAlignment
+from ..exam_nodes import LESION_ATTRIBUTE
+from ..vocabulary import PHASES, InputError
+
+#: Node attribute of a volume: "PHASE: how it was recognised", so that a saved scene still says so.
+HOW_ATTRIBUTE = "PediatricLiverDx.Recognised"
+
+
+class PhasesSection:
+    """Let the radiologist say which volume is which phase."""
+
+    def __init__(self, panel: Any) -> None:
+        self._panel = panel
+        ui = panel.ui
+        self._selectors = {"PC": ui.pcSelector, "AP": ui.apSelector, "PVP": ui.pvpSelector, "DP": ui.dpSelector}
+        self._lines = {"PC": ui.pcStatus, "AP": ui.apStatus, "PVP": ui.pvpStatus, "DP": ui.dpStatus}
+        self._note = ui.phasesNote
+        self._button = ui.assignButton
+        self._button.clicked.connect(self.assign)
+
+    def set_scene(self, scene: Any) -> None:
+        for selector in self._selectors.values():
+            selector.setMRMLScene(scene)
+
+    def volumes(self) -> dict[str, Any]:
+        """Return phase -> volume, of the phases that have one."""
+        parameters = self._panel.parameters
+        if parameters is None:
+            return {}
+        chosen = {phase: getattr(parameters, phase.lower()) for phase in PHASES}
+        return {phase: node for phase, node in chosen.items() if node is not None}
+
+    def assign(self, *arguments: Any) -> None:
+        """Recognise the phases of the loaded volumes and show them side by side."""
+        parameters = self._panel.parameters
+        if parameters is None or self._panel.session.is_busy:
+            return
+        try:
+            found, notes = exam_input.assign_phases(self._candidates(), self._panel.application.tags_of)
+        except InputError as error:
+            found, notes = {}, [str(error)]
+        if found:
+            for assignment, phase in ((found[phase], phase) for phase in PHASES if phase in found):
+                assignment.node.SetAttribute(HOW_ATTRIBUTE, f"{phase}: {assignment.how}")
+            for phase in PHASES:
+                setattr(parameters, phase.lower(), found[phase].node if phase in found else None)
+            self._panel.show_exam()
+        elif not notes:
+            notes = [_("No CT volume is loaded. Load the exam first, for example from DICOM or Sample Data.")]
+        self._note.setText("\n".join(notes))
+        self._panel.refresh()
+
+    def refresh(self) -> None:
+        volumes = self.volumes()
+        busy = self._panel.session.is_busy
+        for phase, selector in self._selectors.items():
+            selector.setEnabled(not busy)
+            text = self._line(phase, volumes[phase]) if phase in volumes else ""
+            self._lines[phase].setText(text)
+            self._lines[phase].setVisible(bool(text))
+        self._button.setEnabled(not busy and self._panel.parameters is not None)
+        self._note.setVisible(bool(self._panel.text_of(self._note)))
+
+    def _line(self, phase: str, volume: Any) -> str:
+        of, _separator, how = (volume.GetAttribute(HOW_ATTRIBUTE) or "").partition(": ")
+        recognised = how if of == phase and how else _("Chosen by you")
+        diagnosis = self._panel.diagnosis()
+        if diagnosis is not None and self._panel.session.exam.phases().get(phase) is not volume:
+            return _("{how} · not diagnosed with it yet").format(how=recognised)
+        summary = diagnosis.exam.phases.get(phase) if diagnosis else None
+        if summary is None or summary.alignment is None:
+            return recognised
+        return f"{recognised} · {alignment_text(summary.alignment)}"
+
+    def _candidates(self) -> list[Any]:
+        """Return the loaded volumes that may be a phase: no label maps, and nothing that this module made."""
+        scene, kind = self._panel.scene, "vtkMRMLScalarVolumeNode"
+        volumes = [scene.GetNthNodeByClass(n, kind) for n in range(scene.GetNumberOfNodesByClass(kind))]
+        return [
+            volume
+            for volume in volumes
+            if not volume.IsA("vtkMRMLLabelMapVolumeNode")
+            and volume.GetImageData() is not None
+            and not volume.GetHideFromEditors()
+            and volume.GetAttribute(LESION_ATTRIBUTE) is None
+        ]
+
+
+def alignment_text(alignment: PhaseAlignment) -> str:
+    """Say in a few words how a phase came onto the grid of the others, and how well it fits."""
+    if alignment.status == "reference":
+        return _("the others are aligned to it")
+    if alignment.status == "off":
+        return _("not aligned")
+    if alignment.similarity_after < MIN_SIMILARITY:
+        return _("fits poorly, look twice")
+    if alignment.status == "aligned":
+        return _("moved {mm} mm, fits well").format(mm=f"{alignment.mean_displacement_mm:.0f}")
+    return _("fits as acquired")

@@ -1,0 +1,89 @@
+"""The report and where results are saved. Until the radiologist saves, everything stays in the worker's private folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ..outputs import REPORT
+
+
+class ReportSection:
+    """Let the radiologist read the report and keep the results."""
+
+    def __init__(self, panel: Any) -> None:
+        self._panel, self._ui = panel, panel.ui
+        #: session.results at the time when the report was written, and where it is.
+        self._report: tuple[int, Path] | None = None
+        #: session.results at the time when the results were saved.
+        self._saved: int | None = None
+        self._ui.openReportButton.clicked.connect(self._open_report)
+        self._ui.openFolderButton.clicked.connect(self._open_folder)
+        self._ui.saveResultsButton.clicked.connect(self._save_results)
+        self._ui.saveSceneButton.clicked.connect(self._save_scene)
+
+    def refresh(self) -> None:
+        session = self._panel.session
+        there = self._panel.diagnosis() is not None
+        ready = there and not session.is_busy
+        folder = self._folder()
+        self._ui.openReportButton.setEnabled(ready)
+        self._ui.saveResultsButton.setEnabled(ready)
+        self._ui.saveSceneButton.setEnabled(there)
+        self._ui.openFolderButton.setEnabled(folder is not None and folder.is_dir())
+        self._ui.savedLabel.setText(self._saved_text(folder, there))
+
+    def _saved_text(self, folder: Path | None, there: bool) -> str:
+        if folder is None:
+            return _("Not saved yet.") if there else _("There is no result yet.")
+        text = _("Saved in {folder}.").format(folder=folder)
+        if self._saved is not None and self._saved != self._panel.session.results:
+            text += " " + _("The result changed since then.")
+        return text
+
+    def _folder(self) -> Path | None:
+        parameters = self._panel.parameters
+        return Path(parameters.output) if parameters is not None and parameters.output else None
+
+    def _open_report(self, *arguments: Any) -> None:
+        results = self._panel.session.results
+        if self._report and self._report[0] == results and self._report[1].is_file():
+            self._show_report(self._report[1])
+        else:
+            # written from what the worker still has in memory: a second at most
+            self._panel.diagnose(report=True, on_done=self._written)
+
+    def _written(self, folder: Path) -> None:
+        self._report = (self._panel.session.results, folder / REPORT)
+        self._show_report(folder / REPORT)
+
+    def _show_report(self, path: Path) -> None:
+        if not self._panel.application.open(path):
+            self._panel.session.say(_("No program for web pages was found; the report is {path}.").format(path=path), problem=True)
+
+    def _open_folder(self, *arguments: Any) -> None:
+        folder = self._folder()
+        if folder is not None and not self._panel.application.open(folder):
+            self._panel.session.say(_("The folder cannot be opened: {folder}.").format(folder=folder), problem=True)
+
+    def _save_results(self, *arguments: Any) -> None:
+        folder = self._folder()
+        chosen = self._panel.application.choose_folder(_("Folder for the results"), str(folder or ""))
+        if chosen is not None:
+            self.save(chosen)
+
+    def save(self, folder: Path) -> None:
+        """Write report, result.json, heat maps and ROIs into a folder."""
+        self._panel.diagnose(output=folder, report=True, on_done=self._kept)
+
+    def _kept(self, folder: Path) -> None:
+        self._saved = self._panel.session.results
+        self._report = (self._saved, folder / REPORT)
+        if self._panel.parameters is not None:
+            self._panel.parameters.output = str(folder)
+        self._panel.session.say(_("Saved."))
+
+    def _save_scene(self, *arguments: Any) -> None:
+        self._panel.application.open_save_dialog()
