@@ -77,6 +77,22 @@ def register(sample_data: ModuleType, *, title: str = CATEGORY) -> None:
     logic = sample_data.SampleDataLogic
     if hasattr(logic, "registerCustomSampleDataCategory"):
         logic.registerCustomSampleDataCategory(CATEGORY, title)
+    _add_source(logic, files)
+
+
+def load(sample_data: ModuleType) -> Mapping[str, Any]:
+    """Load the sample case through Sample Data, as its button does, and return phase -> vtkMRMLScalarVolumeNode.
+
+    Raises InputError where the files are missing or could not be loaded.
+    """
+    _add_source(sample_data.SampleDataLogic, sample_files())
+    nodes = sample_data.SampleDataLogic().downloadSamples(SAMPLE_NAME)
+    if len(nodes) != len(PHASES) or not all(nodes):
+        raise InputError(f"Expected {len(PHASES)} volumes of the sample case, Sample Data loaded {len(nodes)}; see its messages.")
+    return dict(zip(PHASES, nodes, strict=True))
+
+
+def _add_source(logic: Any, files: Mapping[str, Path]) -> None:
     logic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName=SAMPLE_NAME,
@@ -88,19 +104,6 @@ def register(sample_data: ModuleType, *, title: str = CATEGORY) -> None:
         checksums=[f"SHA256:{CHECKSUMS[phase]}" for phase in PHASES],
         loadFileTypes=["VolumeFile"] * len(PHASES),
     )
-
-
-def load(sample_data: ModuleType) -> Mapping[str, Any]:
-    """Load the sample case through Sample Data, as its button does, and return phase -> vtkMRMLScalarVolumeNode.
-
-    Raises InputError where the files are missing or could not be loaded.
-    """
-    sample_files()
-    register(sample_data)
-    nodes = sample_data.SampleDataLogic().downloadSamples(SAMPLE_NAME)
-    if len(nodes) != len(PHASES) or not all(nodes):
-        raise InputError(f"Expected {len(PHASES)} volumes of the sample case, Sample Data loaded {len(nodes)}; see its messages.")
-    return dict(zip(PHASES, nodes, strict=True))
 
 
 def _uri(path: Path) -> str:
