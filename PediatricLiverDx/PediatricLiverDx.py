@@ -39,8 +39,7 @@ def _started() -> None:
     import SampleData
     from PediatricLiverDxLib import sample_case
 
-    icon = Path(__file__).with_name("Resources") / "Icons" / "PediatricLiverDxSample.png"
-    sample_case.register(SampleData, title=_("Pediatric Liver Dx"), thumbnail=icon)
+    sample_case.register(SampleData, title=_("Pediatric Liver Dx"))
 
 
 class PediatricLiverDxWidget(ScriptedLoadableModuleWidget):
