@@ -17,7 +17,10 @@ from PediatricLiverDxLib.vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from PediatricLiverDxLib.scene import build_scene, ijk_to_ras, new_scene, summary_text, union_of_cams, write_scene  # noqa: E402
+from PediatricLiverDxLib.exam_nodes import EXAM_FOLDER_NAME, ExamNodes  # noqa: E402
+from PediatricLiverDxLib.lesion_nodes import summary_text  # noqa: E402
+from PediatricLiverDxLib.result_document import grid_to_ras  # noqa: E402
+from PediatricLiverDxLib.scene import build_scene, new_scene, write_scene  # noqa: E402
 from slice_view import SIDE, read_mrb  # noqa: E402
 
 
@@ -54,7 +57,7 @@ def test_phases_come_back_with_voxels_geometry_and_window(exam, scene):
         array = slicer.util.arrayFromVolume(volume)
         assert array.dtype == np.int16
         np.testing.assert_allclose(array, aligned.hu[p], atol=0.5)
-        np.testing.assert_allclose(voxels_to_ras(volume), ijk_to_ras(aligned.grid), atol=1e-4)
+        np.testing.assert_allclose(voxels_to_ras(volume), grid_to_ras(aligned.grid), atol=1e-4)
         level, width = WINDOWS[phase]
         assert (volume.GetDisplayNode().GetLevel(), volume.GetDisplayNode().GetWindow()) == (level, width)
         assert not volume.GetDisplayNode().GetAutoWindowLevel()
@@ -79,7 +82,8 @@ def test_rois_come_back_in_ras_with_their_result(exam, scene):
         matrix = roi.GetObjectToWorldMatrix()
         axes = [[matrix.GetElement(row, column) for row in range(3)] for column in range(3)]
         np.testing.assert_allclose(axes, lesion.roi.axes_ras, atol=1e-4)
-        assert side in roi.GetName()
+        assert roi.GetName() == f"Lesion {lesion.id[1:]}"
+        assert exam_of(scene).row_of(roi).side_text.startswith(side)
         np.testing.assert_allclose(np.array(roi.GetDisplayNode().GetSelectedColor()) * 255, SIDES[side], atol=1)
         assert not roi.GetLocked()
 
@@ -89,7 +93,7 @@ def test_cams_come_back_thresholded_in_colours_of_their_own(exam, scene):
     for lesion in diagnosis.lesions:
         volume = scene.GetFirstNodeByName(f"Lesion {lesion.id[1:]} CAM")
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(volume), lesion.cam.array)
-        np.testing.assert_allclose(voxels_to_ras(volume), ijk_to_ras(aligned.grid, lesion.cam.start_xyz), atol=1e-4)
+        np.testing.assert_allclose(voxels_to_ras(volume), grid_to_ras(aligned.grid, lesion.cam.start_xyz), atol=1e-4)
         display = volume.GetDisplayNode()
         assert display.GetApplyThreshold()
         largest = lesion.cam.array.max()
@@ -122,16 +126,14 @@ def test_views_show_the_four_phases_with_the_overlay_at_the_first_lesion(exam, s
 
 def test_phase_values_come_back_as_table_and_chart(exam, scene):
     lesion = exam[1].lesions[0]
-    table = scene.GetFirstNodeByName("Lesion 1 phase values").GetTable()
-    columns = {table.GetColumnName(n): table.GetColumn(n) for n in range(table.GetNumberOfColumns())}
-    for row, shapley in enumerate(lesion.phase_shapley.values()):
-        total = columns["Without any phase (%)"].GetValue(row)
+    for about, shapley in zip(("malignancy", "subtype"), lesion.phase_shapley.values(), strict=True):
+        table = scene.GetFirstNodeByName(f"Lesion 1 {about} by phase").GetTable()
+        values = {table.GetColumnName(n): table.GetColumn(n).GetValue(0) for n in range(1, table.GetNumberOfColumns())}
         for phase, value in shapley.values.items():
-            assert columns[PHASE_NAMES[phase].capitalize()].GetValue(row) == pytest.approx(value * 100, abs=0.006)
-            total += columns[PHASE_NAMES[phase].capitalize()].GetValue(row)
-        assert columns["With all acquired phases (%)"].GetValue(row) == pytest.approx(total, abs=0.05)
+            assert values[PHASE_NAMES[phase].capitalize()] == pytest.approx(value * 100, abs=0.006)
+        assert values.pop("With all acquired phases (%)") == pytest.approx(sum(values.values()), abs=0.05)
     chart = scene.GetNodeByID("vtkMRMLPlotViewNodePlotView1").GetPlotChartNode()
-    assert chart.GetName() == "Lesion 1 phase chart"
+    assert chart.GetName() == "Lesion 1 malignancy chart"
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())]
     assert names == [PHASE_NAMES[phase].capitalize() for phase in PHASES]
     assert all(chart.GetNthPlotSeriesNode(n).GetTableNode() is not None for n in range(4))
@@ -139,7 +141,7 @@ def test_phase_values_come_back_as_table_and_chart(exam, scene):
 
 def test_everything_lies_in_one_folder(scene):
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    folder = hierarchy.GetItemByName("Liver tumour diagnosis (research only)")
+    folder = hierarchy.GetItemByName(EXAM_FOLDER_NAME)
     kinds = ("vtkMRMLScalarVolumeNode", "vtkMRMLMarkupsROINode", "vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLTextNode")
     for node in [node for kind in kinds for node in of_class(scene, kind)]:
         item = hierarchy.GetItemByDataNode(node)
@@ -166,25 +168,14 @@ def test_absent_phases_and_no_lesion_leave_their_nodes_out(tmp_path):
     assert not of_class(scene, "vtkMRMLMarkupsROINode")
 
 
-def test_nodes_can_be_added_to_a_scene_that_holds_others(exam):
+def test_a_second_exam_of_a_scene_gets_a_folder_of_its_own(exam):
     aligned, diagnosis = exam
     scene = new_scene()
     first, second = (build_scene(scene, diagnosis, aligned) for _ in range(2))
-    assert first.folder != second.folder
-    assert {node.GetID() for node in first.nodes}.isdisjoint(node.GetID() for node in second.nodes)
-    for node in first.nodes:
-        scene.RemoveNode(node)
-    assert len(of_class(scene, "vtkMRMLMarkupsROINode")) == 2
-
-
-def test_union_of_cams_keeps_every_voxel_at_its_place(exam):
-    _, diagnosis = exam
-    union, start = union_of_cams(diagnosis.lesions)
-    for lesion in diagnosis.lesions:
-        x, y, z = np.array(lesion.cam.start_xyz) - start
-        part = union[z : z + lesion.cam.array.shape[0], y : y + lesion.cam.array.shape[1], x : x + lesion.cam.array.shape[2]]
-        assert (part >= lesion.cam.array / lesion.cam.array.max()).all()
-    assert union.max() == 1
+    assert len(of_class(scene, "vtkMRMLMarkupsROINode")) == 4
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folders = [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in of_class(scene, "vtkMRMLTextNode")]
+    assert len(set(folders)) == 2
 
 
 def test_mrb_holds_no_path_of_this_machine(mrb):
@@ -233,7 +224,7 @@ def picture(mrb):
 def pixel_of(exam, ras) -> tuple[int, int]:
     """Row and column of a point in the lesion's slice in the rendered view."""
     aligned, _ = exam
-    to_ras = ijk_to_ras(aligned.grid)
+    to_ras = grid_to_ras(aligned.grid)
     center = (to_ras @ [*(np.asarray(aligned.grid.size_xyz) - 1) / 2, 1])[:3]
     axes = to_ras[:3, :3] / np.linalg.norm(to_ras[:3, :3], axis=0)
     extent = (np.linalg.norm(to_ras[:3, :2], axis=0) * aligned.grid.size_xyz[:2]).max()
@@ -267,6 +258,10 @@ def test_view_shows_the_box_at_its_place_and_the_overlay_within(exam, picture):
             assert coloured[rows[0] + 8 : rows[-1] - 8, columns[0] + 8 : columns[-1] - 8].mean() > 0.1
             assert all(like_box[row - 3 : row + 4, column - 3 : column + 4].any() for row, column in edges)
     assert not (coloured & ~inside).any()
+
+
+def exam_of(scene) -> ExamNodes:
+    return ExamNodes.of(scene)
 
 
 def of_class(scene, name: str) -> list:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .alignment import AlignedExam, PhaseAlignment
     from .bundle import BundleInfo, Networks
     from .exam import Exam
+    from .result_document import PlacedCam
 
 #: Told the stage ("align", "detect", "classify", "gate", "write"), the part of it that is done (0 to 1), and a text for the user.
 Progress = Callable[[str, float, str], None]
@@ -89,6 +90,7 @@ class LesionDiagnosis:
     phase_shapley: "stage1" (probability of malignant) and "stage2" (probability of the decided class given its side).
     slices: the three slices on the reference grid. composites: float32 (slice, phase, row, column) in [0, 1].
     cam: the activation map in the volume. cam_slices: the same for the composites, float32 (slice, row, column) in [0, 1].
+    The last three are None where the lesion was read from a result.json, which does not hold them.
     """
 
     id: str
@@ -100,9 +102,9 @@ class LesionDiagnosis:
     backbones: Mapping[str, Mapping[str, float]]
     phase_shapley: Mapping[str, PhaseShapley]
     slices: tuple[int, int, int]
-    cam: CamVolume
-    composites: np.ndarray
-    cam_slices: np.ndarray
+    cam: CamVolume | PlacedCam | None = None
+    composites: np.ndarray | None = None
+    cam_slices: np.ndarray | None = None
 
     @property
     def cam_file(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .vocabulary import BENIGN, CLASS_NAMES, MALIGNANT, PHASE_NAMES
@@ -81,7 +82,22 @@ def lesion_name(lesion: LesionDiagnosis) -> str:
 
 def lesion_size(lesion: LesionDiagnosis) -> str:
     """Return the box's three edges, mm: "62 × 55 × 70 mm"."""
-    return " × ".join(f"{edge:.0f}" for edge in lesion.roi.size_mm) + " mm"
+    return box_size(lesion.roi.size_mm)
+
+
+def box_size(size_mm: Sequence[float]) -> str:
+    """Return a box's three edges, mm: "62 × 55 × 70 mm"."""
+    return " × ".join(f"{edge:.0f}" for edge in size_mm) + " mm"
+
+
+def side_result(lesion: LesionDiagnosis) -> str:
+    """Return "malignant 93 %"."""
+    return f"{side_of(lesion)} {percent(side_probability(lesion))}"
+
+
+def subtype_result(lesion: LesionDiagnosis) -> str:
+    """Return "hepatoblastoma 90 %"."""
+    return f"{CLASS_NAMES[lesion.decision]} {percent(lesion.class_probabilities[lesion.decision])}"
 
 
 def place(lesion: LesionDiagnosis, grid: Grid, midline: float) -> str:
@@ -94,10 +110,7 @@ def place(lesion: LesionDiagnosis, grid: Grid, midline: float) -> str:
 
 def short_result(lesion: LesionDiagnosis) -> str:
     """Return "malignant 93 %, hepatoblastoma 90 %"."""
-    return (
-        f"{side_of(lesion)} {percent(side_probability(lesion))}, "
-        f"{CLASS_NAMES[lesion.decision]} {percent(lesion.class_probabilities[lesion.decision])}"
-    )
+    return f"{side_result(lesion)}, {subtype_result(lesion)}"
 
 
 def sureness(lesion: LesionDiagnosis) -> str:

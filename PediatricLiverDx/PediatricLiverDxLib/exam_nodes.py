@@ -1,0 +1,587 @@
+"""One exam in the scene: its phases, ROIs and results as MRML nodes in one subject hierarchy folder, found again in a scene that was saved.
+
+Nothing is kept outside the scene. An exam hangs on one text node, which holds result.json: its references name the phases, the ROIs in the
+order of the table, and what belongs to no lesion; a ROI's references name what belongs to its lesion. MRML only; positions are RAS mm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+
+from . import wording
+from .lesion_nodes import (
+    SERIES_ROLE,
+    STAGE_NAMES,
+    colour_roi,
+    fill_chart,
+    fill_phase_values,
+    fill_results,
+    is_detectors,
+    is_same,
+    lesion_look,
+    name_roi,
+    place_roi,
+    prepare_roi,
+    roi_of,
+    shape_of,
+    summary_text,
+)
+from .result_document import diagnosis_of, read_cam
+from .rois import IDENTITY, Roi
+from .vocabulary import PHASES, InputError
+from .volume_nodes import (
+    cam_colours,
+    fill_volume,
+    new_node,
+    one_event,
+    place_of_volume,
+    placed_cam,
+    show_cam,
+    show_phase,
+    threshold_of,
+    union_of_cams,
+)
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis, LesionDiagnosis
+
+EXAM_FOLDER_NAME = "Liver tumour diagnosis (research only)"
+
+#: Node attribute that says which lesion a node belongs to.
+LESION_ATTRIBUTE = "PediatricLiverDx.Lesion"
+#: Node attribute that says which phase a volume is.
+PHASE_ATTRIBUTE = "PediatricLiverDx.Phase"
+#: Node attribute of the text node that an exam hangs on.
+EXAM_ATTRIBUTE = "PediatricLiverDx.Exam"
+#: Node attribute of a ROI that the radiologist leaves out.
+LEFT_OUT_ATTRIBUTE = "PediatricLiverDx.LeftOut"
+#: Node attribute of a ROI: the box that its diagnosis is of; of an exam: where its phases lay then.
+DIAGNOSED_ATTRIBUTE = "PediatricLiverDx.Diagnosed"
+
+#: Node references: of the panel's parameters to its exam, of an exam (with the phase behind it), and of a ROI.
+EXAM_ROLE = "PediatricLiverDx.Exam"
+PHASE_ROLE, DIAGNOSED_ROLE = "PediatricLiverDx.Phase", "PediatricLiverDx.Diagnosed"
+ROI_ROLE = "PediatricLiverDx.Roi"
+RESULTS_ROLE, SUMMARY_ROLE = "PediatricLiverDx.Results", "PediatricLiverDx.Summary"
+CAM_ROLE, TABLE_ROLE, CHART_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.Table", "PediatricLiverDx.Chart"
+
+#: Size of a box that is added without one, mm.
+NEW_SIZE = (40.0, 40.0, 40.0)
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """Hold a row of the table of lesions, in words. fresh: "fresh", "stale" or "new"; a new one has no result texts."""
+
+    name: str
+    size_text: str
+    side_text: str
+    subtype_text: str
+    fresh: str
+    include: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Hold what a diagnosis was asked for. boxes: ROI node ID -> its shape; phases: phase -> volume ID and its place."""
+
+    boxes: Mapping[str, np.ndarray]
+    phases: Mapping[str, tuple[str, np.ndarray]]
+
+
+class ExamNodes:
+    """The panel's exam in a scene; every method is harmless when nodes that it needs are gone, or the scene was closed."""
+
+    def __init__(self, scene: Any, parameter_node: Any | None = None) -> None:
+        self._scene, self._parameters = scene, parameter_node
+        self._read: tuple[str, Diagnosis | None] = ("", None)
+
+    @classmethod
+    def of(cls, scene: Any, parameter_node: Any | None = None) -> ExamNodes:
+        """Return the exam that a parameter node (vtkMRMLNode) refers to, else the one that was last added to the scene, else a new one."""
+        exam = cls(scene, parameter_node)
+        exam._anchor()
+        return exam
+
+    # phases -------------------------------------------------------------------------------------------------------------------
+
+    def set_phases(self, nodes_by_phase: Mapping[str, Any]) -> None:
+        """Make volumes the phases of the exam: windows, one folder. Without any the exam stays as it is.
+
+        Volumes that have nothing to do with the present exam begin another one, or go back to it when the scene holds it.
+        """
+        volumes = {phase: node for phase in PHASES if (node := nodes_by_phase.get(phase)) is not None and self._holds(node)}
+        if not volumes:
+            return
+        anchor = self._anchor_of_volumes(set(volumes.values()))
+        for volume in self.phases().values():
+            if volume not in volumes.values():
+                volume.RemoveAttribute(PHASE_ATTRIBUTE)
+        folder = self._folder()
+        for phase in PHASES:
+            volume = volumes.get(phase)
+            _refer(anchor, PHASE_ROLE + phase, volume)
+            if volume is None:
+                continue
+            # the window is set once: the radiologist may choose another
+            if volume.GetAttribute(PHASE_ATTRIBUTE) != phase:
+                volume.SetAttribute(PHASE_ATTRIBUTE, phase)
+                show_phase(volume, phase)
+            self._put(volume, folder)
+        self.refresh_all()
+
+    def phases(self) -> dict[str, Any]:
+        """Return phase -> volume node, of those that are still there."""
+        return self._referred(PHASE_ROLE)
+
+    # ROIs ---------------------------------------------------------------------------------------------------------------------
+
+    def rois(self) -> list[Any]:
+        """Return the ROI nodes in the order of the table."""
+        return _references(self._anchor(), ROI_ROLE)
+
+    def included_rois(self) -> list[Any]:
+        """Return the ROI nodes that are not left out, in the order of the table."""
+        return [roi for roi in self.rois() if not roi.GetAttribute(LEFT_OUT_ATTRIBUTE)]
+
+    def add_roi(self, center_ras: Sequence[float], size_mm: Sequence[float] = NEW_SIZE) -> Any:
+        """Add a radiologist's box along the axes of the body and return its node."""
+        return self._add_roi(Roi(tuple(center_ras), tuple(size_mm), IDENTITY))
+
+    def adopt_roi(self, node: Any) -> None:
+        """Take a ROI node that somebody else made, drawn or not, into the exam."""
+        if node in self.rois():
+            return
+        anchor = self._anchor(make=True)
+        with one_event(node):
+            prepare_roi(node)
+            if not node.GetName() or node.GetAttribute(LESION_ATTRIBUTE) is None:
+                names = {roi.GetName() for roi in self.rois()}
+                name_roi(node, next(name for n in range(1, 10_000) if (name := f"New lesion {n}") not in names), "")
+        anchor.AddNodeReferenceID(ROI_ROLE, node.GetID())
+        self._put(node, self._folder())
+        self.refresh(node)
+
+    def remove_roi(self, roi: Any) -> None:
+        """Remove a box with everything that belongs to its lesion."""
+        if roi is None or not self._holds(roi):
+            return
+        self._remove_result(roi)
+        self._scene.RemoveNode(roi)
+        self.tidy()
+
+    def place_detected(self, rois: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Show boxes that the detector found (worker_requests.roi_document) and return their nodes.
+
+        They take the place of its earlier ones; what the radiologist drew or moved stays.
+        """
+        for node in self.rois():
+            if is_detectors(node):
+                self.remove_roi(node)
+        return [
+            self._add_roi(
+                Roi(tuple(r["center_ras_mm"]), tuple(r["size_mm"]), tuple(map(tuple, r["axes_ras"])), source="detector", score=r["score"])
+            )
+            for r in rois
+        ]
+
+    def set_included(self, roi: Any, included: bool) -> None:
+        """Leave a box out of the next diagnosis and of the map of all lesions, or take it in again."""
+        if self._holds(roi):
+            roi.SetAttribute(LEFT_OUT_ATTRIBUTE, None if included else "1")
+            self.refresh(roi)
+            self._show_overlay()
+
+    def asked(self) -> Asked:
+        """Return what a diagnosis that is asked for now is of, to be given to show when it is there."""
+        phases = {phase: (volume.GetID(), place_of_volume(volume)) for phase, volume in self.phases().items()}
+        return Asked({roi.GetID(): shape_of(roi) for roi in self.rois()}, phases)
+
+    # what the panel shows -----------------------------------------------------------------------------------------------------
+
+    def row_of(self, roi: Any) -> LesionRow:
+        """Return a ROI as a row of the table; its size is that of the box as it is now."""
+        try:
+            size = wording.box_size(roi_of(roi).size_mm)
+        except InputError:
+            size = ""
+        name, include = roi.GetName() or "", not roi.GetAttribute(LEFT_OUT_ATTRIBUTE)
+        lesion = self.lesion_of(roi)
+        if lesion is None:
+            return LesionRow(name, size, "", "", "new", include)
+        fresh = "stale" if self.is_stale(roi) else "fresh"
+        return LesionRow(name, size, wording.side_result(lesion), wording.subtype_result(lesion), fresh, include)
+
+    def is_stale(self, roi: Any) -> bool:
+        """Tell whether a ROI was diagnosed and it, or a phase, has been changed since."""
+        diagnosed = roi.GetAttribute(DIAGNOSED_ATTRIBUTE)
+        return diagnosed is not None and (not is_same(shape_of(roi), np.array(json.loads(diagnosed))) or self._phases_changed())
+
+    def refresh(self, roi: Any) -> str:
+        """Colour a ROI after it was moved and return "fresh", "stale" or "new"; cheap enough for every step of the mouse."""
+        lesion = self.lesion_of(roi)
+        state = "new" if lesion is None else "stale" if self.is_stale(roi) else "fresh"
+        colour_roi(roi, lesion_look(lesion) if state == "fresh" else state, not roi.GetAttribute(LEFT_OUT_ATTRIBUTE))
+        return state
+
+    def refresh_all(self) -> None:
+        """Colour all ROIs after phases were changed or moved."""
+        for roi in self.rois():
+            self.refresh(roi)
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Return the exam's result from the scene, without CAM arrays; None when there is none that can be read."""
+        anchor = self._anchor()
+        text = (anchor.GetText() or "") if anchor is not None else ""
+        if text != self._read[0]:
+            self._read = (text, _read(text))
+        return self._read[1]
+
+    def lesion_of(self, roi: Any) -> LesionDiagnosis | None:
+        """Return what is known of a ROI's lesion, None for one that was not diagnosed."""
+        diagnosis, id = self.diagnosis(), roi.GetAttribute(LESION_ATTRIBUTE)
+        if diagnosis is None or roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
+            return None
+        return next((lesion for lesion in diagnosis.lesions if lesion.id == id), None)
+
+    def roi_of_lesion(self, id: str) -> Any | None:
+        """Return the ROI node of a lesion ("L1")."""
+        return next((roi for roi in self.rois() if roi.GetAttribute(LESION_ATTRIBUTE) == id), None)
+
+    def cam_node(self, roi: Any | None = None) -> Any | None:
+        """Return a ROI's CAM volume; without a ROI that of all lesions together, which is its own when there is only one."""
+        if roi is not None:
+            return roi.GetNodeReference(CAM_ROLE)
+        anchor = self._anchor()
+        together = anchor.GetNodeReference(CAM_ROLE) if anchor is not None else None
+        return together or next((cam for one in self.included_rois() if (cam := one.GetNodeReference(CAM_ROLE))), None)
+
+    def chart_nodes(self, roi: Any) -> dict[str, Any]:
+        """Return "stage1" and "stage2" -> chart node, of those that are there."""
+        return {stage: node for stage in STAGE_NAMES if (node := roi.GetNodeReference(CHART_ROLE + stage)) is not None}
+
+    def contribution(self, roi: Any, stage: str) -> str:
+        """Return which phase speaks most, in one sentence; empty for a ROI that was not diagnosed."""
+        lesion = self.lesion_of(roi)
+        return wording.contribution(lesion.phase_shapley[stage]) if lesion is not None else ""
+
+    # results ------------------------------------------------------------------------------------------------------------------
+
+    def show(
+        self, diagnosis: Diagnosis, roi_ids: Mapping[str, str], output: Path | None = None, *, asked: Asked | None = None
+    ) -> None:
+        """Show a result: nodes that are there already are filled anew, so that a rerun keeps every node's ID.
+
+        roi_ids: lesion -> node ID of the ROI that it was asked with; a lesion without one gets a ROI of its own, one whose ROI was removed
+        meanwhile gets nothing. output: where the CAMs lie that the diagnosis does not hold.
+        asked: what the exam was like when it was asked for; without it as it is now, and a ROI moved meanwhile is taken for fresh.
+        Raises InputError for a missing CAM.
+        """
+        cams = {lesion.id: lesion.cam or read_cam(Path(output or "") / lesion.cam_file) for lesion in diagnosis.lesions}
+        anchor = self._anchor(make=True)
+        rois = {}
+        for lesion in diagnosis.lesions:
+            asked_id = roi_ids.get(lesion.id)
+            roi = self._scene.GetNodeByID(asked_id) if asked_id else self._add_roi(lesion.roi)
+            if roi is not None:
+                rois[lesion.id] = roi
+        asked = asked or self.asked()
+        for roi in self.rois():
+            if roi not in rois.values():
+                self._remove_result(roi)
+        colours = cam_colours(self._scene)
+        for lesion in diagnosis.lesions:
+            if lesion.id in rois:
+                self._show_lesion(rois[lesion.id], lesion, cams[lesion.id], colours, asked)
+        self._remember_phases(asked)
+        self._fill_shared("TableNode", "Results", RESULTS_ROLE, lambda node: fill_results(node, diagnosis))
+        self._fill_shared("TextNode", "Summary", SUMMARY_ROLE, lambda node: node.SetText(summary_text(diagnosis)))
+        anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
+        others = [roi for roi in self.rois() if roi not in rois.values()]
+        _refer_to_all(anchor, ROI_ROLE, [*rois.values(), *others])
+        self._show_overlay()
+        self.refresh_all()
+
+    def remove_all_results(self) -> None:
+        """Remove what came from a diagnosis; phases and ROIs stay, the ROIs as new ones."""
+        anchor = self._anchor()
+        if anchor is None:
+            return
+        anchor.SetText("")
+        for roi in self.rois():
+            self._remove_result(roi)
+        for role in (RESULTS_ROLE, SUMMARY_ROLE, CAM_ROLE):
+            self._scene.RemoveNode(anchor.GetNodeReference(role))
+            anchor.SetNodeReferenceID(role, None)
+        anchor.RemoveAttribute(DIAGNOSED_ATTRIBUTE)
+        self.refresh_all()
+
+    def tidy(self) -> None:
+        """Remove what is left of lesions whose ROI is gone: call it after a ROI was removed by somebody else."""
+        anchor = self._anchor()
+        if anchor is None:
+            return
+        rois = self.rois()
+        _refer_to_all(anchor, ROI_ROLE, rois)
+        kept = {node for roi in rois for node in self._nodes_of(roi)}
+        hierarchy = self._hierarchy()
+        for item in self._lesion_folders():
+            for node in _nodes_below(hierarchy, item):
+                if node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None:
+                    self._scene.RemoveNode(node)
+            if not _nodes_below(hierarchy, item):
+                hierarchy.RemoveItem(item)
+        self._show_overlay()
+
+    # one lesion ---------------------------------------------------------------------------------------------------------------
+
+    def _add_roi(self, roi: Roi) -> Any:
+        node = new_node(self._scene, "MarkupsROINode", "")
+        place_roi(node, roi)
+        self.adopt_roi(node)
+        return node
+
+    def _show_lesion(self, roi: Any, lesion: LesionDiagnosis, cam: Any, colours: Any, asked: Asked) -> None:
+        name = wording.lesion_name(lesion)
+        folder = self._lesion_folder(roi, f"{name}: {wording.short_result(lesion)}")
+        name_roi(roi, name, wording.verdict(lesion))
+        shape = asked.boxes.get(roi.GetID())
+        roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
+        volume = self._owned(roi, CAM_ROLE, "ScalarVolumeNode", f"{name} CAM", folder, lesion)
+        threshold = threshold_of(volume)
+        fill_volume(volume, cam.array, cam.ijk_to_ras)
+        show_cam(volume, colours, threshold)
+        for stage, shapley in lesion.phase_shapley.items():
+            about = STAGE_NAMES[stage]
+            table = self._owned(roi, TABLE_ROLE + stage, "TableNode", f"{name} {about} by phase", folder, lesion)
+            fill_phase_values(table, shapley)
+            chart = self._owned(roi, CHART_ROLE + stage, "PlotChartNode", f"{name} {about} chart", folder, lesion)
+            for series in fill_chart(chart, table, shapley, name):
+                self._put(series, folder)
+            for series in _references(chart, SERIES_ROLE):
+                series.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        # last: from here on the ROI counts as diagnosed
+        roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+
+    def _owned(self, roi: Any, role: str, kind: str, name: str, folder: int, lesion: LesionDiagnosis) -> Any:
+        """Return a node that belongs to a ROI's lesion, made when it is not there."""
+        node = roi.GetNodeReference(role)
+        if node is None:
+            node = new_node(self._scene, kind, name)
+            roi.SetNodeReferenceID(role, node.GetID())
+            self._put(node, folder)
+        node.SetName(name)
+        node.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        return node
+
+    def _nodes_of(self, roi: Any) -> Iterator[Any]:
+        """Yield a ROI and all nodes that belong to its lesion."""
+        yield roi
+        roles = [CAM_ROLE, *(role + stage for role in (TABLE_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
+        for node in (roi.GetNodeReference(role) for role in roles):
+            if node is not None:
+                yield node
+                yield from _references(node, SERIES_ROLE)
+
+    def _remove_result(self, roi: Any) -> None:
+        if roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
+            return
+        for node in list(self._nodes_of(roi))[1:]:
+            self._scene.RemoveNode(node)
+        hierarchy, folder = self._hierarchy(), self._folder()
+        former = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(roi))
+        for attribute in (DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE):
+            roi.RemoveAttribute(attribute)
+        self._put(roi, folder)
+        if former in self._lesion_folders():
+            hierarchy.RemoveItem(former)
+        self.refresh(roi)
+
+    def _show_overlay(self) -> None:
+        """Make one map of all lesions: a slice view has one overlay, so they have to share it to be seen together."""
+        anchor = self._anchor()
+        if anchor is None:
+            return
+        own = [cam for roi in self.included_rois() if (cam := roi.GetNodeReference(CAM_ROLE)) is not None]
+        cams = [cam for cam in map(placed_cam, own) if cam is not None]
+        together = anchor.GetNodeReference(CAM_ROLE)
+        if len(cams) < 2:
+            if together is not None:
+                self._scene.RemoveNode(together)
+                anchor.SetNodeReferenceID(CAM_ROLE, None)
+            return
+        if together is None:
+            together = new_node(self._scene, "ScalarVolumeNode", "CAM of all lesions")
+            anchor.SetNodeReferenceID(CAM_ROLE, together.GetID())
+            self._put(together, self._folder())
+            threshold = threshold_of(own[0])
+        else:
+            threshold = threshold_of(together)
+        union = union_of_cams(cams)
+        fill_volume(together, union.array, union.ijk_to_ras)
+        show_cam(together, cam_colours(self._scene), threshold)
+
+    def _fill_shared(self, kind: str, name: str, role: str, fill: Any) -> None:
+        anchor = self._anchor(make=True)
+        node = anchor.GetNodeReference(role)
+        if node is None:
+            node = new_node(self._scene, kind, name)
+            anchor.SetNodeReferenceID(role, node.GetID())
+            self._put(node, self._folder())
+        fill(node)
+
+    # the exam -----------------------------------------------------------------------------------------------------------------
+
+    def _anchor(self, make: bool = False) -> Any | None:
+        """Return the text node that the exam hangs on."""
+        parameters = self._parameters if self._parameters is not None and self._parameters.GetScene() is self._scene else None
+        anchor = parameters.GetNodeReference(EXAM_ROLE) if parameters is not None else None
+        if anchor is None:
+            anchors = self._anchors()
+            anchor = anchors[-1] if anchors else self._new_anchor() if make else None
+            if anchor is not None and parameters is not None:
+                parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
+        return anchor
+
+    def _anchors(self) -> list[Any]:
+        return [node for node in of_class(self._scene, "vtkMRMLTextNode") if node.GetAttribute(EXAM_ATTRIBUTE)]
+
+    def _new_anchor(self) -> Any:
+        anchor = new_node(self._scene, "TextNode", "Diagnosis")
+        anchor.SetAttribute(EXAM_ATTRIBUTE, "1")
+        hierarchy = self._hierarchy()
+        self._put(anchor, hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), EXAM_FOLDER_NAME))
+        return anchor
+
+    def _anchor_of_volumes(self, volumes: set[Any]) -> Any:
+        """Return the exam that volumes belong to: the present one, else another of the scene, else a new one."""
+        present = self._anchor()
+        for anchor in ([present] if present is not None else []) + self._anchors()[::-1]:
+            known = {*_referred(anchor, PHASE_ROLE).values(), *_referred(anchor, DIAGNOSED_ROLE).values()}
+            empty = not known and not anchor.GetText() and not _references(anchor, ROI_ROLE)
+            if known & volumes or (empty and anchor is present):
+                break
+        else:
+            anchor = self._new_anchor()
+        if anchor is not present:
+            for roi in self.rois():
+                _set_visible(roi, False)
+            if self._parameters is not None and self._parameters.GetScene() is self._scene:
+                self._parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
+            for roi in _references(anchor, ROI_ROLE):
+                _set_visible(roi, True)
+        return anchor
+
+    def _remember_phases(self, asked: Asked) -> None:
+        anchor = self._anchor(make=True)
+        for phase in PHASES:
+            id = asked.phases[phase][0] if phase in asked.phases else None
+            _refer(anchor, DIAGNOSED_ROLE + phase, self._scene.GetNodeByID(id) if id else None)
+        anchor.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps({phase: place.tolist() for phase, (_, place) in asked.phases.items()}))
+
+    def _phases_changed(self) -> bool:
+        """Tell whether other volumes are the phases now, or they lie elsewhere, than when the exam was diagnosed."""
+        anchor = self._anchor()
+        then = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}") if anchor is not None else {}
+        now, diagnosed = self.phases(), self._referred(DIAGNOSED_ROLE)
+        # a volume that was removed is missing in both, but not in what is remembered
+        if now != diagnosed or set(then) != set(now):
+            return True
+        return not all(is_same(place_of_volume(volume), np.array(then[phase])) for phase, volume in now.items())
+
+    def _referred(self, role: str) -> dict[str, Any]:
+        anchor = self._anchor()
+        return _referred(anchor, role) if anchor is not None else {}
+
+    def _holds(self, node: Any) -> bool:
+        return node is not None and node.GetID() is not None and self._scene.GetNodeByID(node.GetID()) is node
+
+    # subject hierarchy --------------------------------------------------------------------------------------------------------
+
+    def _hierarchy(self) -> Any:
+        return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
+
+    def _folder(self) -> int:
+        hierarchy = self._hierarchy()
+        return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(self._anchor(make=True)))
+
+    def _put(self, node: Any, folder: int) -> None:
+        self._hierarchy().CreateItem(folder, node)
+
+    def _lesion_folders(self) -> list[int]:
+        return _folders_below(self._hierarchy(), self._folder())
+
+    def _lesion_folder(self, roi: Any, name: str) -> int:
+        """Return the folder of a ROI's lesion, made when it has none, and name it."""
+        hierarchy, folder = self._hierarchy(), self._folder()
+        item = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(roi))
+        if item not in self._lesion_folders():
+            item = hierarchy.CreateFolderItem(folder, name)
+            hierarchy.SetItemExpanded(item, False)
+            self._put(roi, item)
+        if hierarchy.GetItemName(item) != name:
+            hierarchy.SetItemName(item, name)
+        return item
+
+
+def of_class(scene: Any, name: str) -> list[Any]:
+    nodes = scene.GetNodesByClass(name)
+    nodes.UnRegister(None)
+    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+
+
+def _read(text: str) -> Diagnosis | None:
+    try:
+        return diagnosis_of(json.loads(text)) if text else None
+    except (InputError, ValueError):
+        return None
+
+
+def _refer(node: Any, role: str, to: Any | None) -> None:
+    node.SetNodeReferenceID(role, to.GetID() if to is not None else None)
+
+
+def _references(node: Any | None, role: str) -> list[Any]:
+    if node is None:
+        return []
+    return [one for n in range(node.GetNumberOfNodeReferences(role)) if (one := node.GetNthNodeReference(role, n)) is not None]
+
+
+def _refer_to_all(node: Any, role: str, others: Sequence[Any]) -> None:
+    ids = [other.GetID() for other in others]
+    if [node.GetNthNodeReferenceID(role, n) for n in range(node.GetNumberOfNodeReferences(role))] != ids:
+        node.RemoveNodeReferenceIDs(role)
+        for id in ids:
+            node.AddNodeReferenceID(role, id)
+
+
+def _referred(node: Any, role: str) -> dict[str, Any]:
+    return {phase: volume for phase in PHASES if (volume := node.GetNodeReference(role + phase)) is not None}
+
+
+def _set_visible(roi: Any, visible: bool) -> None:
+    if roi.GetDisplayNode() is not None:
+        roi.GetDisplayNode().SetVisibility(visible)
+
+
+def _children(hierarchy: Any, item: int) -> list[int]:
+    from vtkmodules.vtkCommonCore import vtkIdList
+
+    ids = vtkIdList()
+    hierarchy.GetItemChildren(item, ids, False)
+    return [ids.GetId(n) for n in range(ids.GetNumberOfIds())]
+
+
+def _nodes_below(hierarchy: Any, item: int) -> list[Any]:
+    return [node for child in _children(hierarchy, item) if (node := hierarchy.GetItemDataNode(child)) is not None]
+
+
+def _folders_below(hierarchy: Any, item: int) -> list[int]:
+    return [child for child in _children(hierarchy, item) if hierarchy.GetItemDataNode(child) is None]
