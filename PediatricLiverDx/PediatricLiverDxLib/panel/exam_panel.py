@@ -103,8 +103,8 @@ class ExamPanel(VTKObservationMixin):
         volumes = self.volumes()
         if volumes and self.session.exam is not None:
             self.session.exam.set_phases(volumes)
-            self.views.show(self.scene, volumes)
-            self.explanation.forget_views()
+            if self.views.show(self.scene, volumes):
+                self.explanation.forget_views()
 
     def show_lesion(self, roi: Any, *, jump: bool = True) -> None:
         """Choose a lesion: its row, its explanation, and all views on it."""
@@ -156,7 +156,6 @@ class ExamPanel(VTKObservationMixin):
 
     def enter(self) -> None:
         if self.views.come_back():
-            exam_views.show_phases(self.scene, self.volumes())
             self.explanation.forget_views()
         self.refresh()
 
@@ -188,12 +187,12 @@ class ExamPanel(VTKObservationMixin):
         self.connect(None)
 
     def _scene_closed(self, *arguments: Any) -> None:
-        self.views.register()
+        self.views.forget()
         self.explanation.forget_views()
         self.reconnect()
 
     def _scene_opened(self, *arguments: Any) -> None:
-        self.views.register()
+        self.views.forget()
         self.explanation.forget_views()
         self.reconnect()
 

@@ -90,7 +90,7 @@ class LesionsSection:
     def _fill_row(self, row: int, lesion: Any) -> bool:
         """Write what changed of a row; says whether anything did."""
         table = self._table
-        results = [text for text in (lesion.side_text, lesion.subtype_text) if text]
+        results = [text[0].upper() + text[1:] for text in (lesion.side_text, lesion.subtype_text) if text]
         texts = {
             _LESION: "\n".join(text for text in (lesion.name, lesion.size_text) if text),
             _RESULT: "\n".join(results) or _("not diagnosed yet"),

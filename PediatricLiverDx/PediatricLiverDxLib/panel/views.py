@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slicer import vtkMRMLLayoutNode
+
 from .. import exam_views
 
 
@@ -13,9 +15,12 @@ class Views:
 
     def __init__(self, application: Any) -> None:
         self._application = application
-        self._former: int | None = None
+        layout = application.layout()
+        self._former = layout if layout != exam_views.LAYOUT_ID else None
         #: Whether the layout was ours when the module was left.
         self._left = False
+        #: What the views show: they are laid out once, for zoom and place are the user's from then on.
+        self._phases: dict[str, str] = {}
         self.register()
 
     @property
@@ -28,28 +33,40 @@ class Views:
         if node is not None:
             exam_views.register_layout(node)
 
-    def show(self, scene: Any, volumes: Mapping[str, Any]) -> None:
-        """Show the phases side by side."""
-        if not self.are_shown:
-            self.register()
-            former = self._application.layout()
-            self._application.set_layout(exam_views.LAYOUT_ID)
-            self._former = former
+    def show(self, scene: Any, volumes: Mapping[str, Any]) -> bool:
+        """Show the phases side by side; False where they are already, and the views were left as they are."""
+        phases = {phase: volume.GetID() for phase, volume in volumes.items()}
+        if self.are_shown and phases == self._phases:
+            return False
+        self._show_layout()
         exam_views.show_phases(scene, volumes)
+        self._phases = phases
+        return True
 
     def leave(self) -> None:
         """Bring the former layout back, unless the user chose another meanwhile."""
         self._left = self.are_shown
-        if self._left and self._former is not None:
-            self._application.set_layout(self._former)
+        if self._left:
+            # a scene that was saved in our layout opens in it: then there was no other
+            self._application.set_layout(self._former or vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def forget(self) -> None:
+        """Lay the views out anew next time: the scene is another one."""
+        self._phases = {}
+        self.register()
 
     def come_back(self) -> bool:
         """Show the layout again that was left; says whether it did."""
         if not self._left:
             return False
         self._left = False
-        former = self._application.layout()
+        self._show_layout()
+        return True
+
+    def _show_layout(self) -> None:
+        if self.are_shown:
+            return
         self.register()
+        former = self._application.layout()
         self._application.set_layout(exam_views.LAYOUT_ID)
         self._former = former
-        return True
