@@ -171,7 +171,8 @@ def test_absent_phases_and_no_lesion_leave_their_nodes_out(tmp_path):
 def test_a_second_exam_of_a_scene_gets_a_folder_of_its_own(exam):
     aligned, diagnosis = exam
     scene = new_scene()
-    first, second = (build_scene(scene, diagnosis, aligned) for _ in range(2))
+    for _ in range(2):
+        build_scene(scene, diagnosis, aligned)
     assert len(of_class(scene, "vtkMRMLMarkupsROINode")) == 4
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folders = [hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) for node in of_class(scene, "vtkMRMLTextNode")]

@@ -7,25 +7,20 @@ order of the table, and what belongs to no lesion; a ROI's references name what 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import slicer
 
 from . import wording
+from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, lesion_folders, nodes_in, put, remove_folder
 from .lesion_nodes import (
-    SERIES_ROLE,
-    STAGE_NAMES,
     colour_roi,
-    fill_chart,
-    fill_phase_values,
     fill_results,
     is_detectors,
     is_same,
-    lesion_look,
     name_roi,
     place_roi,
     prepare_roi,
@@ -33,6 +28,8 @@ from .lesion_nodes import (
     shape_of,
     summary_text,
 )
+from .lesion_results import CAM_ROLE, DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE, cam_of, charts_of, nodes_of, remove_result, show_lesion
+from .node_references import of_class, refer, refer_to_all, referred
 from .result_document import diagnosis_of, read_cam
 from .rois import IDENTITY, Roi
 from .vocabulary import PHASES, InputError
@@ -52,25 +49,20 @@ from .volume_nodes import (
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis, LesionDiagnosis
 
-EXAM_FOLDER_NAME = "Liver tumour diagnosis (research only)"
+__all__ = ["EXAM_FOLDER_NAME", "LESION_ATTRIBUTE", "PHASE_ATTRIBUTE", "Asked", "ExamNodes", "LesionRow"]
 
-#: Node attribute that says which lesion a node belongs to.
-LESION_ATTRIBUTE = "PediatricLiverDx.Lesion"
 #: Node attribute that says which phase a volume is.
 PHASE_ATTRIBUTE = "PediatricLiverDx.Phase"
 #: Node attribute of the text node that an exam hangs on.
 EXAM_ATTRIBUTE = "PediatricLiverDx.Exam"
 #: Node attribute of a ROI that the radiologist leaves out.
 LEFT_OUT_ATTRIBUTE = "PediatricLiverDx.LeftOut"
-#: Node attribute of a ROI: the box that its diagnosis is of; of an exam: where its phases lay then.
-DIAGNOSED_ATTRIBUTE = "PediatricLiverDx.Diagnosed"
 
-#: Node references: of the panel's parameters to its exam, of an exam (with the phase behind it), and of a ROI.
+#: References of the panel's parameters to their exam, and of an exam; those to phases have the phase behind them.
 EXAM_ROLE = "PediatricLiverDx.Exam"
 PHASE_ROLE, DIAGNOSED_ROLE = "PediatricLiverDx.Phase", "PediatricLiverDx.Diagnosed"
 ROI_ROLE = "PediatricLiverDx.Roi"
 RESULTS_ROLE, SUMMARY_ROLE = "PediatricLiverDx.Results", "PediatricLiverDx.Summary"
-CAM_ROLE, TABLE_ROLE, CHART_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.Table", "PediatricLiverDx.Chart"
 
 #: Size of a box that is added without one, mm.
 NEW_SIZE = (40.0, 40.0, 40.0)
@@ -124,28 +116,27 @@ class ExamNodes:
         for volume in self.phases().values():
             if volume not in volumes.values():
                 volume.RemoveAttribute(PHASE_ATTRIBUTE)
-        folder = self._folder()
         for phase in PHASES:
             volume = volumes.get(phase)
-            _refer(anchor, PHASE_ROLE + phase, volume)
+            refer(anchor, PHASE_ROLE + phase, volume)
             if volume is None:
                 continue
             # the window is set once: the radiologist may choose another
             if volume.GetAttribute(PHASE_ATTRIBUTE) != phase:
                 volume.SetAttribute(PHASE_ATTRIBUTE, phase)
                 show_phase(volume, phase)
-            self._put(volume, folder)
+            put(volume, folder_of(anchor))
         self.refresh_all()
 
     def phases(self) -> dict[str, Any]:
         """Return phase -> volume node, of those that are still there."""
-        return self._referred(PHASE_ROLE)
+        return _by_phase(self._anchor(), PHASE_ROLE)
 
     # ROIs ---------------------------------------------------------------------------------------------------------------------
 
     def rois(self) -> list[Any]:
         """Return the ROI nodes in the order of the table."""
-        return _references(self._anchor(), ROI_ROLE)
+        return referred(self._anchor(), ROI_ROLE)
 
     def included_rois(self) -> list[Any]:
         """Return the ROI nodes that are not left out, in the order of the table."""
@@ -166,14 +157,14 @@ class ExamNodes:
                 names = {roi.GetName() for roi in self.rois()}
                 name_roi(node, next(name for n in range(1, 10_000) if (name := f"New lesion {n}") not in names), "")
         anchor.AddNodeReferenceID(ROI_ROLE, node.GetID())
-        self._put(node, self._folder())
+        put(node, folder_of(anchor))
         self.refresh(node)
 
     def remove_roi(self, roi: Any) -> None:
         """Remove a box with everything that belongs to its lesion."""
         if roi is None or not self._holds(roi):
             return
-        self._remove_result(roi)
+        remove_result(roi, folder_of(self._anchor(make=True)))
         self._scene.RemoveNode(roi)
         self.tidy()
 
@@ -228,7 +219,7 @@ class ExamNodes:
         """Colour a ROI after it was moved and return "fresh", "stale" or "new"; cheap enough for every step of the mouse."""
         lesion = self.lesion_of(roi)
         state = "new" if lesion is None else "stale" if self.is_stale(roi) else "fresh"
-        colour_roi(roi, lesion_look(lesion) if state == "fresh" else state, not roi.GetAttribute(LEFT_OUT_ATTRIBUTE))
+        colour_roi(roi, wording.side_of(lesion) if state == "fresh" else state, not roi.GetAttribute(LEFT_OUT_ATTRIBUTE))
         return state
 
     def refresh_all(self) -> None:
@@ -258,14 +249,13 @@ class ExamNodes:
     def cam_node(self, roi: Any | None = None) -> Any | None:
         """Return a ROI's CAM volume; without a ROI that of all lesions together, which is its own when there is only one."""
         if roi is not None:
-            return roi.GetNodeReference(CAM_ROLE)
-        anchor = self._anchor()
-        together = anchor.GetNodeReference(CAM_ROLE) if anchor is not None else None
-        return together or next((cam for one in self.included_rois() if (cam := one.GetNodeReference(CAM_ROLE))), None)
+            return cam_of(roi)
+        cams = [*referred(self._anchor(), CAM_ROLE), *filter(None, map(cam_of, self.included_rois()))]
+        return cams[0] if cams else None
 
     def chart_nodes(self, roi: Any) -> dict[str, Any]:
         """Return "stage1" and "stage2" -> chart node, of those that are there."""
-        return {stage: node for stage in STAGE_NAMES if (node := roi.GetNodeReference(CHART_ROLE + stage)) is not None}
+        return charts_of(roi)
 
     def contribution(self, roi: Any, stage: str) -> str:
         """Return which phase speaks most, in one sentence; empty for a ROI that was not diagnosed."""
@@ -288,24 +278,25 @@ class ExamNodes:
         anchor = self._anchor(make=True)
         rois = {}
         for lesion in diagnosis.lesions:
-            asked_id = roi_ids.get(lesion.id)
-            roi = self._scene.GetNodeByID(asked_id) if asked_id else self._add_roi(lesion.roi)
+            id = roi_ids.get(lesion.id)
+            roi = self._scene.GetNodeByID(id) if id else self._add_roi(lesion.roi)
             if roi is not None:
                 rois[lesion.id] = roi
         asked = asked or self.asked()
-        for roi in self.rois():
-            if roi not in rois.values():
-                self._remove_result(roi)
+        # first, so that a ROI is never taken for stale while the result is filled in
+        self._remember_phases(asked)
+        anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
+        others = [roi for roi in self.rois() if roi not in rois.values()]
+        for roi in others:
+            remove_result(roi, folder_of(anchor))
         colours = cam_colours(self._scene)
         for lesion in diagnosis.lesions:
             if lesion.id in rois:
-                self._show_lesion(rois[lesion.id], lesion, cams[lesion.id], colours, asked)
-        self._remember_phases(asked)
+                roi = rois[lesion.id]
+                show_lesion(roi, lesion, cams[lesion.id], colours, folder_of(anchor), asked.boxes.get(roi.GetID()))
+        refer_to_all(anchor, ROI_ROLE, [*rois.values(), *others])
         self._fill_shared("TableNode", "Results", RESULTS_ROLE, lambda node: fill_results(node, diagnosis))
         self._fill_shared("TextNode", "Summary", SUMMARY_ROLE, lambda node: node.SetText(summary_text(diagnosis)))
-        anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
-        others = [roi for roi in self.rois() if roi not in rois.values()]
-        _refer_to_all(anchor, ROI_ROLE, [*rois.values(), *others])
         self._show_overlay()
         self.refresh_all()
 
@@ -316,7 +307,7 @@ class ExamNodes:
             return
         anchor.SetText("")
         for roi in self.rois():
-            self._remove_result(roi)
+            remove_result(roi, folder_of(anchor))
         for role in (RESULTS_ROLE, SUMMARY_ROLE, CAM_ROLE):
             self._scene.RemoveNode(anchor.GetNodeReference(role))
             anchor.SetNodeReferenceID(role, None)
@@ -329,18 +320,16 @@ class ExamNodes:
         if anchor is None:
             return
         rois = self.rois()
-        _refer_to_all(anchor, ROI_ROLE, rois)
-        kept = {node for roi in rois for node in self._nodes_of(roi)}
-        hierarchy = self._hierarchy()
-        for item in self._lesion_folders():
-            for node in _nodes_below(hierarchy, item):
+        refer_to_all(anchor, ROI_ROLE, rois)
+        kept = {node for roi in rois for node in (roi, *nodes_of(roi))}
+        for folder in lesion_folders(anchor):
+            for node in nodes_in(anchor, folder):
+                # what somebody else put there stays
                 if node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None:
                     self._scene.RemoveNode(node)
-            if not _nodes_below(hierarchy, item):
-                hierarchy.RemoveItem(item)
+            if not nodes_in(anchor, folder):
+                remove_folder(anchor, folder)
         self._show_overlay()
-
-    # one lesion ---------------------------------------------------------------------------------------------------------------
 
     def _add_roi(self, roi: Roi) -> Any:
         node = new_node(self._scene, "MarkupsROINode", "")
@@ -348,71 +337,16 @@ class ExamNodes:
         self.adopt_roi(node)
         return node
 
-    def _show_lesion(self, roi: Any, lesion: LesionDiagnosis, cam: Any, colours: Any, asked: Asked) -> None:
-        name = wording.lesion_name(lesion)
-        folder = self._lesion_folder(roi, f"{name}: {wording.short_result(lesion)}")
-        name_roi(roi, name, wording.verdict(lesion))
-        shape = asked.boxes.get(roi.GetID())
-        roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
-        volume = self._owned(roi, CAM_ROLE, "ScalarVolumeNode", f"{name} CAM", folder, lesion)
-        threshold = threshold_of(volume)
-        fill_volume(volume, cam.array, cam.ijk_to_ras)
-        show_cam(volume, colours, threshold)
-        for stage, shapley in lesion.phase_shapley.items():
-            about = STAGE_NAMES[stage]
-            table = self._owned(roi, TABLE_ROLE + stage, "TableNode", f"{name} {about} by phase", folder, lesion)
-            fill_phase_values(table, shapley)
-            chart = self._owned(roi, CHART_ROLE + stage, "PlotChartNode", f"{name} {about} chart", folder, lesion)
-            for series in fill_chart(chart, table, shapley, name):
-                self._put(series, folder)
-            for series in _references(chart, SERIES_ROLE):
-                series.SetAttribute(LESION_ATTRIBUTE, lesion.id)
-        # last: from here on the ROI counts as diagnosed
-        roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
-
-    def _owned(self, roi: Any, role: str, kind: str, name: str, folder: int, lesion: LesionDiagnosis) -> Any:
-        """Return a node that belongs to a ROI's lesion, made when it is not there."""
-        node = roi.GetNodeReference(role)
-        if node is None:
-            node = new_node(self._scene, kind, name)
-            roi.SetNodeReferenceID(role, node.GetID())
-            self._put(node, folder)
-        node.SetName(name)
-        node.SetAttribute(LESION_ATTRIBUTE, lesion.id)
-        return node
-
-    def _nodes_of(self, roi: Any) -> Iterator[Any]:
-        """Yield a ROI and all nodes that belong to its lesion."""
-        yield roi
-        roles = [CAM_ROLE, *(role + stage for role in (TABLE_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
-        for node in (roi.GetNodeReference(role) for role in roles):
-            if node is not None:
-                yield node
-                yield from _references(node, SERIES_ROLE)
-
-    def _remove_result(self, roi: Any) -> None:
-        if roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
-            return
-        for node in list(self._nodes_of(roi))[1:]:
-            self._scene.RemoveNode(node)
-        hierarchy, folder = self._hierarchy(), self._folder()
-        former = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(roi))
-        for attribute in (DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE):
-            roi.RemoveAttribute(attribute)
-        self._put(roi, folder)
-        if former in self._lesion_folders():
-            hierarchy.RemoveItem(former)
-        self.refresh(roi)
+    # shared by the lesions ----------------------------------------------------------------------------------------------------
 
     def _show_overlay(self) -> None:
         """Make one map of all lesions: a slice view has one overlay, so they have to share it to be seen together."""
         anchor = self._anchor()
         if anchor is None:
             return
-        own = [cam for roi in self.included_rois() if (cam := roi.GetNodeReference(CAM_ROLE)) is not None]
-        cams = [cam for cam in map(placed_cam, own) if cam is not None]
+        own = [cam for cam in map(cam_of, self.included_rois()) if cam is not None and placed_cam(cam) is not None]
         together = anchor.GetNodeReference(CAM_ROLE)
-        if len(cams) < 2:
+        if len(own) < 2:
             if together is not None:
                 self._scene.RemoveNode(together)
                 anchor.SetNodeReferenceID(CAM_ROLE, None)
@@ -420,21 +354,21 @@ class ExamNodes:
         if together is None:
             together = new_node(self._scene, "ScalarVolumeNode", "CAM of all lesions")
             anchor.SetNodeReferenceID(CAM_ROLE, together.GetID())
-            self._put(together, self._folder())
+            put(together, folder_of(anchor))
             threshold = threshold_of(own[0])
         else:
             threshold = threshold_of(together)
-        union = union_of_cams(cams)
+        union = union_of_cams([placed_cam(cam) for cam in own])
         fill_volume(together, union.array, union.ijk_to_ras)
         show_cam(together, cam_colours(self._scene), threshold)
 
-    def _fill_shared(self, kind: str, name: str, role: str, fill: Any) -> None:
+    def _fill_shared(self, kind: str, name: str, role: str, fill: Callable[[Any], None]) -> None:
         anchor = self._anchor(make=True)
         node = anchor.GetNodeReference(role)
         if node is None:
             node = new_node(self._scene, kind, name)
             anchor.SetNodeReferenceID(role, node.GetID())
-            self._put(node, self._folder())
+            put(node, folder_of(anchor))
         fill(node)
 
     # the exam -----------------------------------------------------------------------------------------------------------------
@@ -456,16 +390,15 @@ class ExamNodes:
     def _new_anchor(self) -> Any:
         anchor = new_node(self._scene, "TextNode", "Diagnosis")
         anchor.SetAttribute(EXAM_ATTRIBUTE, "1")
-        hierarchy = self._hierarchy()
-        self._put(anchor, hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), EXAM_FOLDER_NAME))
+        begin_folder(anchor)
         return anchor
 
     def _anchor_of_volumes(self, volumes: set[Any]) -> Any:
         """Return the exam that volumes belong to: the present one, else another of the scene, else a new one."""
         present = self._anchor()
         for anchor in ([present] if present is not None else []) + self._anchors()[::-1]:
-            known = {*_referred(anchor, PHASE_ROLE).values(), *_referred(anchor, DIAGNOSED_ROLE).values()}
-            empty = not known and not anchor.GetText() and not _references(anchor, ROI_ROLE)
+            known = {*_by_phase(anchor, PHASE_ROLE).values(), *_by_phase(anchor, DIAGNOSED_ROLE).values()}
+            empty = not known and not anchor.GetText() and not referred(anchor, ROI_ROLE)
             if known & volumes or (empty and anchor is present):
                 break
         else:
@@ -475,7 +408,7 @@ class ExamNodes:
                 _set_visible(roi, False)
             if self._parameters is not None and self._parameters.GetScene() is self._scene:
                 self._parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
-            for roi in _references(anchor, ROI_ROLE):
+            for roi in referred(anchor, ROI_ROLE):
                 _set_visible(roi, True)
         return anchor
 
@@ -483,58 +416,21 @@ class ExamNodes:
         anchor = self._anchor(make=True)
         for phase in PHASES:
             id = asked.phases[phase][0] if phase in asked.phases else None
-            _refer(anchor, DIAGNOSED_ROLE + phase, self._scene.GetNodeByID(id) if id else None)
+            refer(anchor, DIAGNOSED_ROLE + phase, self._scene.GetNodeByID(id) if id else None)
         anchor.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps({phase: place.tolist() for phase, (_, place) in asked.phases.items()}))
 
     def _phases_changed(self) -> bool:
         """Tell whether other volumes are the phases now, or they lie elsewhere, than when the exam was diagnosed."""
         anchor = self._anchor()
         then = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}") if anchor is not None else {}
-        now, diagnosed = self.phases(), self._referred(DIAGNOSED_ROLE)
+        now, diagnosed = self.phases(), _by_phase(anchor, DIAGNOSED_ROLE)
         # a volume that was removed is missing in both, but not in what is remembered
         if now != diagnosed or set(then) != set(now):
             return True
         return not all(is_same(place_of_volume(volume), np.array(then[phase])) for phase, volume in now.items())
 
-    def _referred(self, role: str) -> dict[str, Any]:
-        anchor = self._anchor()
-        return _referred(anchor, role) if anchor is not None else {}
-
     def _holds(self, node: Any) -> bool:
         return node is not None and node.GetID() is not None and self._scene.GetNodeByID(node.GetID()) is node
-
-    # subject hierarchy --------------------------------------------------------------------------------------------------------
-
-    def _hierarchy(self) -> Any:
-        return slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(self._scene)
-
-    def _folder(self) -> int:
-        hierarchy = self._hierarchy()
-        return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(self._anchor(make=True)))
-
-    def _put(self, node: Any, folder: int) -> None:
-        self._hierarchy().CreateItem(folder, node)
-
-    def _lesion_folders(self) -> list[int]:
-        return _folders_below(self._hierarchy(), self._folder())
-
-    def _lesion_folder(self, roi: Any, name: str) -> int:
-        """Return the folder of a ROI's lesion, made when it has none, and name it."""
-        hierarchy, folder = self._hierarchy(), self._folder()
-        item = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(roi))
-        if item not in self._lesion_folders():
-            item = hierarchy.CreateFolderItem(folder, name)
-            hierarchy.SetItemExpanded(item, False)
-            self._put(roi, item)
-        if hierarchy.GetItemName(item) != name:
-            hierarchy.SetItemName(item, name)
-        return item
-
-
-def of_class(scene: Any, name: str) -> list[Any]:
-    nodes = scene.GetNodesByClass(name)
-    nodes.UnRegister(None)
-    return [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
 
 
 def _read(text: str) -> Diagnosis | None:
@@ -544,44 +440,11 @@ def _read(text: str) -> Diagnosis | None:
         return None
 
 
-def _refer(node: Any, role: str, to: Any | None) -> None:
-    node.SetNodeReferenceID(role, to.GetID() if to is not None else None)
-
-
-def _references(node: Any | None, role: str) -> list[Any]:
-    if node is None:
-        return []
-    return [one for n in range(node.GetNumberOfNodeReferences(role)) if (one := node.GetNthNodeReference(role, n)) is not None]
-
-
-def _refer_to_all(node: Any, role: str, others: Sequence[Any]) -> None:
-    ids = [other.GetID() for other in others]
-    if [node.GetNthNodeReferenceID(role, n) for n in range(node.GetNumberOfNodeReferences(role))] != ids:
-        node.RemoveNodeReferenceIDs(role)
-        for id in ids:
-            node.AddNodeReferenceID(role, id)
-
-
-def _referred(node: Any, role: str) -> dict[str, Any]:
-    return {phase: volume for phase in PHASES if (volume := node.GetNodeReference(role + phase)) is not None}
+def _by_phase(exam: Any | None, role: str) -> dict[str, Any]:
+    """Return phase -> volume of an exam's text node, of those that are still there."""
+    return {phase: volume for phase in PHASES for volume in referred(exam, role + phase)}
 
 
 def _set_visible(roi: Any, visible: bool) -> None:
     if roi.GetDisplayNode() is not None:
         roi.GetDisplayNode().SetVisibility(visible)
-
-
-def _children(hierarchy: Any, item: int) -> list[int]:
-    from vtkmodules.vtkCommonCore import vtkIdList
-
-    ids = vtkIdList()
-    hierarchy.GetItemChildren(item, ids, False)
-    return [ids.GetId(n) for n in range(ids.GetNumberOfIds())]
-
-
-def _nodes_below(hierarchy: Any, item: int) -> list[Any]:
-    return [node for child in _children(hierarchy, item) if (node := hierarchy.GetItemDataNode(child)) is not None]
-
-
-def _folders_below(hierarchy: Any, item: int) -> list[int]:
-    return [child for child in _children(hierarchy, item) if hierarchy.GetItemDataNode(child) is None]

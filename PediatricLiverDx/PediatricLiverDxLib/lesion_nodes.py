@@ -18,7 +18,7 @@ from .volume_nodes import new_node, numpy_matrix, one_event, vtk_matrix
 
 if TYPE_CHECKING:
     from .attribution import PhaseShapley
-    from .diagnosis import Diagnosis, LesionDiagnosis
+    from .diagnosis import Diagnosis
 
 #: Stage of phase_shapley -> what its table and chart are called after the lesion's name.
 STAGE_NAMES = {"stage1": "malignancy", "stage2": "subtype"}
@@ -203,11 +203,6 @@ def summary_text(diagnosis: Diagnosis) -> str:
     lines += [f"Warning: {warning}" for warning in diagnosis.warnings]
     lines += ["", f"Bundle {diagnosis.bundle.name} {diagnosis.bundle.version}: {diagnosis.bundle.intended_use}"]
     return "\n".join(lines)
-
-
-def lesion_look(lesion: LesionDiagnosis) -> str:
-    """Return the look of a box whose diagnosis holds, for colour_roi."""
-    return wording.side_of(lesion)
 
 
 def _fill_table(node: Any, columns: dict[str, Sequence[Any]]) -> None:

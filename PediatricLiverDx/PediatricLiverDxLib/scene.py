@@ -15,8 +15,9 @@ import numpy as np
 import slicer
 
 from .colours import CAM_OPACITY
-from .exam_nodes import ExamNodes, of_class
+from .exam_nodes import ExamNodes
 from .exam_views import lay_slice, slices_of
+from .node_references import of_class
 from .result_document import grid_to_ras, place_cam
 from .vocabulary import PHASE_NAMES, PHASES
 from .volume_nodes import fill_volume, new_node

@@ -1,0 +1,91 @@
+"""A lesion's result hangs on its ROI: CAM, tables and charts are nodes that the ROI refers to, filled anew each time. MRML only."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import wording
+from .exam_folder import begin_lesion_folder, end_lesion_folder, put
+from .lesion_nodes import SERIES_ROLE, STAGE_NAMES, fill_chart, fill_phase_values, name_roi, shape_of
+from .node_references import referred
+from .volume_nodes import fill_volume, new_node, one_event, show_cam, threshold_of
+
+if TYPE_CHECKING:
+    from .diagnosis import LesionDiagnosis
+    from .result_document import PlacedCam
+
+#: Node attribute that says which lesion a node belongs to ("L1").
+LESION_ATTRIBUTE = "PediatricLiverDx.Lesion"
+#: Node attribute of a ROI: the shape (lesion_nodes.shape_of) that its result is of.
+DIAGNOSED_ATTRIBUTE = "PediatricLiverDx.Diagnosed"
+
+#: References of a ROI; those of tables and charts have the stage behind them.
+CAM_ROLE, TABLE_ROLE, CHART_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.Table", "PediatricLiverDx.Chart"
+
+
+def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, exam_folder: int, shape: np.ndarray | None) -> None:
+    """Show a lesion's result at its ROI; nodes that the ROI has already are filled anew.
+
+    shape: of the box that the result is of; None where that is the ROI as it is now.
+    """
+    name = wording.lesion_name(lesion)
+    folder = begin_lesion_folder(roi, exam_folder, f"{name}: {wording.short_result(lesion)}")
+    # whoever observes the ROI hears of it when all is there
+    with one_event(roi):
+        roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
+        roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        name_roi(roi, name, wording.verdict(lesion))
+        volume = _node_of(roi, CAM_ROLE, "ScalarVolumeNode", f"{name} CAM", folder)
+        threshold = threshold_of(volume)
+        fill_volume(volume, cam.array, cam.ijk_to_ras)
+        show_cam(volume, colours, threshold)
+        for stage, shapley in lesion.phase_shapley.items():
+            table = _node_of(roi, TABLE_ROLE + stage, "TableNode", f"{name} {STAGE_NAMES[stage]} by phase", folder)
+            fill_phase_values(table, shapley)
+            chart = _node_of(roi, CHART_ROLE + stage, "PlotChartNode", f"{name} {STAGE_NAMES[stage]} chart", folder)
+            for series in fill_chart(chart, table, shapley, name):
+                put(series, folder)
+        for node in nodes_of(roi):
+            node.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+
+
+def remove_result(roi: Any, exam_folder: int) -> None:
+    """Remove what belongs to a ROI's lesion; the ROI stays as one that was not diagnosed."""
+    if roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
+        return
+    for node in nodes_of(roi):
+        node.GetScene().RemoveNode(node)
+    end_lesion_folder(roi, exam_folder)
+    with one_event(roi):
+        for attribute in (DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE):
+            roi.RemoveAttribute(attribute)
+
+
+def nodes_of(roi: Any) -> list[Any]:
+    """Return the nodes that belong to a ROI's lesion, of those that are still there."""
+    roles = [CAM_ROLE, *(role + stage for role in (TABLE_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
+    nodes = [node for role in roles for node in referred(roi, role)]
+    return [one for node in nodes for one in (*referred(node, SERIES_ROLE), node)]
+
+
+def cam_of(roi: Any) -> Any | None:
+    return roi.GetNodeReference(CAM_ROLE)
+
+
+def charts_of(roi: Any) -> dict[str, Any]:
+    """Return "stage1" and "stage2" -> chart node, of those that are there."""
+    return {stage: node for stage in STAGE_NAMES if (node := roi.GetNodeReference(CHART_ROLE + stage)) is not None}
+
+
+def _node_of(roi: Any, role: str, kind: str, name: str, folder: int) -> Any:
+    """Return the node that a ROI refers to in a role, made when it is not there, under its present name."""
+    node = roi.GetNodeReference(role)
+    if node is None:
+        node = new_node(roi.GetScene(), kind, name)
+        roi.SetNodeReferenceID(role, node.GetID())
+        put(node, folder)
+    node.SetName(name)
+    return node
