@@ -1,0 +1,131 @@
+"""slicer.app: the Qt application with the members of qSlicerApplication that the module and slicer.util use."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from PySide6 import QtCore, QtWidgets
+
+from .files import FileManager
+from .layout import LayoutManager
+from .mrml import Mrml
+from .pythonqt import connects_by_name
+
+
+@connects_by_name
+class ModuleManager(QtCore.QObject):
+    """Know the modules; tell a module's widget when it is about to be unloaded."""
+
+    moduleAboutToBeUnloaded = QtCore.Signal(str)
+
+    def __init__(self, modules: Any) -> None:
+        super().__init__()
+        self._modules = modules
+
+    def module(self, name: str) -> Any:
+        return getattr(self._modules, name.lower(), None)
+
+    def factoryManager(self) -> Any:
+        return SimpleNamespace(loadedModuleNames=lambda: [one.name for one in vars(self._modules).values() if hasattr(one, "logic")])
+
+
+@connects_by_name
+class qSlicerApplication(QtWidgets.QApplication):
+    """The application. One for the process; begin() gives it the scene and folder of a host, end() takes them away."""
+
+    startupCompleted = QtCore.Signal()
+    mrmlSceneChanged = QtCore.Signal(object)
+
+    def begin(self, mrml: Mrml, folder: Path, modules: Any) -> None:
+        self._mrml, self._folder = mrml, folder
+        self._files = FileManager(mrml)
+        self._modules = ModuleManager(modules)
+        self._layout: LayoutManager | None = None
+        self._testing = True
+        self._render_pauses = 0
+
+    def has_window(self, layout: LayoutManager) -> None:
+        self._layout = layout
+
+    # what modules ask ------------------------------------------------------------------------------------------------------
+
+    majorVersion, minorVersion = 5, 12
+    applicationVersion = "5.12.4"
+    revision = "host"
+    applicationName = "Slicer"
+    documentationBaseUrl = "https://slicer.readthedocs.io/en/latest/"
+
+    @property
+    def slicerHome(self) -> str:
+        return str(self._folder)
+
+    @property
+    def temporaryPath(self) -> str:
+        return str(self._folder / "tmp")
+
+    @property
+    def cachePath(self) -> str:
+        return str(self._folder / "cache")
+
+    def moduleDocumentationUrl(self, name: str) -> str:
+        return f"{self.documentationBaseUrl}user_guide/modules/{name.lower()}.html"
+
+    def mrmlScene(self) -> Any:
+        return self._mrml.scene
+
+    def applicationLogic(self) -> Any:
+        return self._mrml.application_logic
+
+    def layoutManager(self) -> LayoutManager | None:
+        return self._layout
+
+    def coreIOManager(self) -> FileManager:
+        return self._files
+
+    ioManager = coreIOManager
+
+    def moduleManager(self) -> ModuleManager:
+        return self._modules
+
+    def commandOptions(self) -> Any:
+        return SimpleNamespace(noMainWindow=self._layout is None, runPythonAndExit=False, testingEnabled=self._testing)
+
+    def testingEnabled(self) -> bool:
+        """In Slicer: --testing. No dialog of slicer.util waits for an answer then."""
+        return self._testing
+
+    def set_testing(self, testing: bool) -> None:
+        self._testing = testing
+
+    def settings(self) -> QtCore.QSettings:
+        return QtCore.QSettings()
+
+    userSettings = revisionUserSettings = settings
+
+    def pauseRender(self) -> None:
+        self._render_pauses += 1
+
+    def resumeRender(self) -> None:
+        self._render_pauses -= 1
+
+    def setRenderPaused(self, paused: bool) -> None:
+        self._render_pauses += 1 if paused else -1
+
+    def restart(self) -> None:
+        raise RuntimeError("Testing/host does not restart")
+
+
+def application() -> qSlicerApplication:
+    """Return the process's application, made at the first call; its settings never reach those of the user."""
+    instance = QtWidgets.QApplication.instance()
+    if instance is None:
+        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
+        instance = qSlicerApplication(sys.argv[:1])
+        instance.setStyle("Fusion")
+        instance.setQuitOnLastWindowClosed(False)
+    if not isinstance(instance, qSlicerApplication):
+        raise RuntimeError("another Qt application is running in this process; the host needs its own")
+    return instance
