@@ -171,6 +171,14 @@ def test_the_installed_sample_case_is_diagnosed_by_the_installed_bundle(modules,
     assert lesion["malignant_probability"] > 0.5
 
 
+def test_the_self_test_passes_in_the_installed_tree_and_leaves_it_as_it_was(modules, tmp_path):
+    before = files_below(modules)
+    program_of_the_host = ROOT / "Testing" / "host" / "run.py"
+    answer = run_installed(modules, program_of_the_host, "--self-test", "--module", modules / "PediatricLiverDx.py", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert files_below(modules) == before
+
+
 def test_the_extensions_index_gets_a_description(prefix):
     text = (prefix / SHARE / "PediatricLiverDx.s4ext").read_text(encoding="utf-8")
     description = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
