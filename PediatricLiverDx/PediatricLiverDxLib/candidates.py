@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from .hounsfield import MAX_SLICES, MAX_VOXELS, MIN_SLICES, canonical_hu
 from .notices import Notice, about, grave
 from .phases import phase_words_of_folder, readings
-from .recognition import Hint, read_hint
+from .recognition import Hint, hint_of_acquisition, read_hint
 from .vocabulary import PHASES, InputError
 from .volume_files import geometry_doubts, is_dicom, is_volume_file, may_be_phase, read_volume_file, stem, suffix
 
@@ -259,18 +259,13 @@ def _one_study(series: Sequence[Series]) -> tuple[list[Series], list[str]]:
 
 
 def _hint(series: Series) -> Hint:
-    # The start of the bolus and the slices carry times of day; across midnight nothing is concluded.
-    delay = None
-    if series.bolus_seconds is not None and series.seconds is not None:
-        delay = series.seconds - series.bolus_seconds
     folder = "" if series.patient.is_named_in(series.folder) else series.folder
     texts = [
         *[("series description", reading) for reading in readings(series.description)],
         *[("folder name", phase_words_of_folder(reading)) for reading in readings(folder)],
         *[("protocol name", reading) for reading in readings(series.protocol)],
     ]
-    hint = read_hint(texts, delay)
-    return replace(hint, enhanced=True) if hint.phase is None and series.agent else hint
+    return hint_of_acquisition(texts, series.seconds, series.bolus_seconds, series.agent)
 
 
 def _shared_hints(series: Sequence[Series], acquisitions: Acquisitions) -> dict[str, Hint]:

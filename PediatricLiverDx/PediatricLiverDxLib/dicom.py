@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pydicom
@@ -24,6 +25,9 @@ from .passes import split_passes
 from .patients import Patient, patient_of, refuse_two_patients
 from .vocabulary import InputError
 from .volume_files import is_dicom
+
+if TYPE_CHECKING:
+    from .dicom_values import Header
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -161,14 +165,7 @@ class Series:
     @property
     def sharp(self) -> bool:
         """Tell whether the kernel is one for lung or bone."""
-        kernel = self.kernel.lower()
-        siemens = re.match(r"(?:[bihjuqd][a-z]?|br|hr|bl|bv|qr)(\d\d)", kernel)
-        toshiba = re.match(r"fc(\d\d)", kernel)
-        return bool(
-            re.search(r"lung|bone|edge|sharp|detail|^y[a-e]$|^[de]$", kernel)
-            or (siemens and int(siemens.group(1)) >= 50)
-            or (toshiba and (30 <= int(toshiba.group(1)) < 40 or int(toshiba.group(1)) >= 50))
-        )
+        return is_sharp(self.kernel)
 
 
 @dataclass(frozen=True)
@@ -177,6 +174,18 @@ class Disc:
 
     series: tuple[Series, ...]
     warnings: tuple[str, ...]
+
+
+def is_sharp(kernel: str) -> bool:
+    """Tell whether a reconstruction kernel is one for lung or bone."""
+    kernel = kernel.lower()
+    siemens = re.match(r"(?:[bihjuqd][a-z]?|br|hr|bl|bv|qr)(\d\d)", kernel)
+    toshiba = re.match(r"fc(\d\d)", kernel)
+    return bool(
+        re.search(r"lung|bone|edge|sharp|detail|^y[a-e]$|^[de]$", kernel)
+        or (siemens and int(siemens.group(1)) >= 50)
+        or (toshiba and (30 <= int(toshiba.group(1)) < 40 or int(toshiba.group(1)) >= 50))
+    )
 
 
 def read_disc(folder: Path) -> Disc:
@@ -262,11 +271,16 @@ def _read_header(path: Path) -> Dataset | str | None:
 def _no_ct(header: Dataset) -> str | None:
     """Return what an object is when it is not a CT image of use, None when it is one."""
     sop_class = str(header.SOPClassUID)
+    if sop_class != _CT_IMAGE and sop_class not in _ENHANCED_CT:
+        return next((kind for start, kind in _KINDS if sop_class.startswith(start)), f"{header.get('Modality', 'CT')} object")
+    return no_phase(header)
+
+
+def no_phase(header: Header) -> str | None:
+    """Return what CT pixels are when they are no phase of an exam (a localizer, a projection, a map), None when they may be one."""
     modality = str(header.get("Modality", "CT"))
     text = text_of(header, "SeriesDescription").lower()
     image_type = {str(value).upper() for value in values_of(header.get("ImageType"))}
-    if sop_class != _CT_IMAGE and sop_class not in _ENHANCED_CT:
-        return next((kind for start, kind in _KINDS if sop_class.startswith(start)), f"{modality} object")
     if modality != "CT":
         return f"{modality} object"
     if image_type & {"LOCALIZER", "SCOUT"} or _SCOUT.search(text):

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
-from pydicom.dataset import Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pydicom.dataset import Dataset
+
+    #: What elements are read from: a dataset, or keyword -> value as an application's database gives it.
+    Header = Dataset | Mapping[str, Any]
 
 
-def text_of(header: Dataset, keyword: str) -> str:
+def text_of(header: Header, keyword: str) -> str:
     """Return an element as text without outer blanks, "" where it is absent or empty."""
     value = header.get(keyword)
     return "" if value is None else str(value).strip()
@@ -39,17 +48,17 @@ def seconds_of(value: object) -> float | None:
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
 
 
-def acquired(header: Dataset) -> float | None:
+def acquired(header: Header) -> float | None:
     """Return when an image was acquired in seconds after midnight, None where it is not said: anonymisers blank times to 000000."""
     return seconds_of(header.get("AcquisitionDateTime")) or seconds_of(header.get("AcquisitionTime")) or None
 
 
-def content_time(header: Dataset) -> float | None:
+def content_time(header: Header) -> float | None:
     """Return when an image was made, which may be long after its acquisition, in seconds after midnight."""
     return seconds_of(header.get("ContentTime")) or seconds_of(header.get("SeriesTime")) or None
 
 
-def contrast_agent(header: Dataset) -> str:
+def contrast_agent(header: Header) -> str:
     """Return the contrast agent given into a vein, "" where none is named or it was only drunk or given as an enema."""
     agent = text_of(header, "ContrastBolusAgent")
     if re.fullmatch(r"(?i)\s*(no|none|non|0|n/?a|ohne|kein\w*)?\s*", agent):

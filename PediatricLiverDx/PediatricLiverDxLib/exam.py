@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +167,7 @@ def _read_files(files: Mapping[str, Path]) -> Exam:
 def _read_candidates(candidates: list[Candidate], warnings: list[str]) -> Exam:
     """Read what a folder offers: a volume named as a phase must be usable, a silent one is left out where it is not."""
     warnings += _patient_notes(candidates)
-    candidates, crowd_notes = _without_crowd(candidates)
+    candidates, crowd_notes = without_crowd(candidates)
     warnings += crowd_notes
     phases, silent, refusals = {}, [], []
     for candidate in candidates:
@@ -188,14 +188,16 @@ def _read_candidates(candidates: list[Candidate], warnings: list[str]) -> Exam:
         raise InputError(refusals[0][1])
     warnings += [f"Left out: {candidate.source}: {refusal.removeprefix(f'{candidate.name}: ')}" for candidate, refusal in refusals]
     if silent:
-        phases |= _from_brightness(silent, phases, warnings)
+        found, notes = phases_by_brightness(silent, phases)
+        phases |= {phase: PhaseVolume(one.image, one.candidate.source, one.how) for phase, one in found.items()}
+        warnings += notes
     if not phases:
         raise InputError("Expected a phase of an abdominal CT, found no volume that tells its phase; give a file or folder for each phase.")
     used = [c for c in candidates if any(v.source == c.source for v in phases.values())]
     return _checked({p: phases[p] for p in PHASES if p in phases}, warnings + _frame_warnings(used))
 
 
-def _without_crowd(candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
+def without_crowd(candidates: list[Candidate]) -> tuple[list[Candidate], list[str]]:
     """Leave out volumes that no name tells, before their voxels are read, where there are too many to be told by brightness."""
     silent = [c for c in candidates if c.hint.phase is None]
     if len(silent) <= MAX_SILENT:
@@ -209,10 +211,29 @@ def _without_crowd(candidates: list[Candidate]) -> tuple[list[Candidate], list[s
     return [c for c in candidates if c.hint.phase is not None], [note]
 
 
-def _from_brightness(
-    silent: list[tuple[Candidate, sitk.Image]], named: Mapping[str, PhaseVolume], warnings: list[str]
-) -> dict[str, PhaseVolume]:
-    """Give volumes with silent names the phases that are still free, by aorta, liver, portal vein and kidneys."""
+@dataclass(frozen=True)
+class Seen:
+    """A volume whose phase is told by its image; sure: False where a reader has to look."""
+
+    candidate: Candidate
+    image: sitk.Image
+    how: str
+    sure: bool
+
+
+def phases_by_brightness(
+    silent: Sequence[tuple[Candidate, sitk.Image]], named: Collection[str]
+) -> tuple[dict[str, Seen], list[Notice | str]]:
+    """Give volumes with silent names the phases that are still free, by aorta, liver, portal vein and kidneys; also return warnings.
+
+    Args:
+        silent: candidates that no name tells, each with its canonical volume.
+        named: phases that names told.
+
+    Raises:
+        InputError: more volumes than phases, or two that look like the same phase.
+    """
+    warnings: list[Notice | str] = []
     free = [phase for phase in PHASES if phase not in named]
     if len(silent) > len(free) and not named:
         raise InputError(
@@ -238,15 +259,16 @@ def _from_brightness(
         if not measure.found:
             how, ahead = "nothing but the order of the phases" if len(silent) > 1 else "nothing in name or image", 0.0
             phase = phase if len(silent) > 1 or "PVP" not in free else "PVP"  # most children get the portal venous phase only
-        if ahead < SURE or fits_another:
+        sure = ahead >= SURE and not fits_another
+        if not sure:
             warnings.append(
                 grave(
                     f"{candidate.source}: taken as {PHASE_NAMES[phase]} ({phase}) from {how}, which is not certain; "
                     "give the phase if it is another."
                 )
             )
-        found[phase] = PhaseVolume(image, candidate.source, how)
-    return found
+        found[phase] = Seen(candidate, image, how, sure)
+    return found, warnings
 
 
 def _patient_notes(candidates: list[Candidate]) -> list[str]:

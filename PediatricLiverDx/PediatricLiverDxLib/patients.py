@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from pydicom.dataset import Dataset
+from typing import TYPE_CHECKING
 
 from .dicom_values import text_of
 from .vocabulary import InputError
+
+if TYPE_CHECKING:
+    from .dicom_values import Header
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Patient:
         return any(part in words or (len(part) > 2 and any(part in word for word in words)) for part in self.name.split())
 
 
-def patient_of(header: Dataset) -> Patient:
+def patient_of(header: Header) -> Patient:
     """Return who a header says it is of."""
     return Patient(text_of(header, "PatientID"), _person(text_of(header, "PatientName")), text_of(header, "PatientBirthDate"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .enhancement import Enhancement
 from .notices import Notice, grave
@@ -45,6 +45,14 @@ def read_hint(texts: Sequence[tuple[str, str]], delay: float | None = None) -> H
     if delay is not None and (phase := phase_from_delay(delay)) is not None:
         return Hint(phase, phase != "PC", f"{delay:.0f} s after the start of the contrast")
     return Hint(None, enhanced, how)
+
+
+def hint_of_acquisition(texts: Sequence[tuple[str, str]], seconds: float | None, bolus_seconds: float | None, agent: str) -> Hint:
+    """Read texts as read_hint does, then the seconds after midnight of scan and bolus (None where not said), then the agent given."""
+    # both are times of day: across midnight nothing is concluded
+    delay = seconds - bolus_seconds if seconds is not None and bolus_seconds is not None else None
+    hint = read_hint(texts, delay)
+    return replace(hint, enhanced=True) if hint.phase is None and agent else hint
 
 
 def phases_from_images(
