@@ -11,18 +11,26 @@ import slicer
 
 #: DICOM keyword -> tag, of what tells phases and patients apart.
 DICOM_TAGS = {
-    "SeriesDescription": "0008,103e",
-    "ProtocolName": "0018,1030",
-    "ContrastBolusAgent": "0018,0010",
-    "ContrastBolusStartTime": "0018,1042",
-    "AcquisitionDate": "0008,0022",
+    "AcquisitionDateTime": "0008,002a",
+    "AcquisitionNumber": "0020,0012",
     "AcquisitionTime": "0008,0032",
-    "SeriesTime": "0008,0031",
-    "SeriesNumber": "0020,0011",
+    "ContrastBolusAgent": "0018,0010",
+    "ContrastBolusRoute": "0018,1040",
+    "ContrastBolusStartTime": "0018,1042",
+    "ConvolutionKernel": "0018,1210",
+    "FrameOfReferenceUID": "0020,0052",
     "ImageType": "0008,0008",
+    "KVP": "0018,0060",
+    "Modality": "0008,0060",
+    "PatientBirthDate": "0010,0030",
     "PatientID": "0010,0020",
+    "PatientName": "0010,0010",
+    "ProtocolName": "0018,1030",
+    "RescaleType": "0028,1054",
+    "SeriesDescription": "0008,103e",
+    "SeriesNumber": "0020,0011",
+    "StudyDate": "0008,0020",
     "StudyInstanceUID": "0020,000d",
-    "SeriesInstanceUID": "0020,000e",
 }
 
 

@@ -61,7 +61,7 @@ class Installation(Protocol):
 @dataclass
 class _Run:
     """Hold a run that is under way. rois: IDs of the ROIs that were sent; asked: what the exam was like
-    then; on_done: called once its result is shown."""
+    then; writing: the volume that is being handed over; on_done: called once its result is shown."""
 
     name: str
     volumes: Mapping[str, Any]
@@ -74,6 +74,8 @@ class _Run:
     files: dict[str, str] = field(default_factory=dict)
     rois: tuple[str, ...] = ()
     asked: Any | None = None
+    writing: Any | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
 class ExamSession:
@@ -177,45 +179,38 @@ class ExamSession:
         self._hand_over(run, [phase for phase in PHASES if phase in run.volumes])
 
     def _hand_over(self, run: _Run, phases: Sequence[str]) -> None:
-        """Write one phase, let the event loop have its turn, go on with the next, and send the request in the end."""
-        if self._run is not run:
-            return
+        """Begin with the next phase that the worker does not have yet; send the request when there is none left."""
         try:
-            if not phases:
-                self._send(run)
-                return
-            phase, node = phases[0], run.volumes[phases[0]]
-            path = self._folder / f"{phase}.nrrd"
-            key = exam_input.exam_key({phase: node})
-            written = self._handed_over.get(phase) != key or not path.exists()
-            if written:
-                self._handed_over.pop(phase, None)
-                self._write(phase, node, path)
-                self._handed_over[phase] = key
-            run.files[phase] = str(path)
+            for n, phase in enumerate(phases):
+                node, path = run.volumes[phase], self._folder / f"{phase}.nrrd"
+                run.files[phase] = str(path)
+                key = exam_input.exam_key({phase: node})
+                if self._handed_over.get(phase) != key or not path.exists():
+                    self._handed_over.pop(phase, None)
+                    self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
+                    run.writing = exam_input.writing_phase(node, path)
+                    self._later(0, lambda: self._write(run, key, phases[n:]))
+                    return
+            self._send(run)
         except Exception as error:
             self._fail(error)
-            return
-        if written:
-            self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
-            self._later(0, lambda: self._hand_over(run, phases[1:]))
-        else:
-            self._hand_over(run, phases[1:])
 
-    def _write(self, phase: str, node: Any, path: Path) -> None:
+    def _write(self, run: _Run, key: tuple, phases: Sequence[str]) -> None:
+        """Write a slab of the first of these phases, and let the event loop have its turn."""
+        if self._run is not run:
+            run.writing.close()
+            return
         try:
-            warning = exam_input.write_phase(node, path)
-        except (OSError, RuntimeError) as error:
-            path.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or _("is the disk full?")
-            raise InputError(
-                _("The {phase} volume could not be handed over ({reason}); make room on the disk of temporary files and try again.").format(
-                    phase=PHASE_NAMES[phase], reason=reason
-                )
-            ) from None
-        if warning:
-            logging.info(warning)
-            self.status = Status(warning)
+            next(run.writing)
+        except StopIteration as end:
+            if end.value:
+                run.warnings.append(end.value)
+            self._handed_over[phases[0]] = key
+            self._hand_over(run, phases[1:])
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._later(0, lambda: self._write(run, key, phases))
 
     def _send(self, run: _Run) -> None:
         body: dict[str, Any] = {"files": run.files, "bundle": run.bundle or None}
@@ -271,9 +266,10 @@ class ExamSession:
         self.exam.show(diagnosis, {lesion: roi for lesion, roi in roi_of.items() if lesion not in gone}, run.output, asked=run.asked)
         self.results += 1
         left_out = set(run.rois) - set(roi_of.values())
-        if left_out & present:
-            return _("Done. A lesion outside the images was left out.")
-        return _("Done.")
+        notes = [_("A lesion outside the images was left out.")] if left_out & present else []
+        n = len(diagnosis.lesions)
+        done = _("One lesion was diagnosed.") if n == 1 else _("{n} lesions were diagnosed.").format(n=n) if n else _("No lesion was found.")
+        return " ".join([done, *notes, *run.warnings])
 
     def _refused(self, run: _Run, kind: str, sentence: str) -> None:
         if self._run is not run:

@@ -84,7 +84,6 @@ class LesionsSection:
         if selected is not None:
             table.setCurrentCell(ids.index(selected.GetID()), _RESULT)
         if changed:
-            table.resizeRowsToContents()
             self._fit_height(len(ids))
 
     def _fill_row(self, row: int, lesion: Any) -> bool:
@@ -123,9 +122,12 @@ class LesionsSection:
 
     def _fit_height(self, rows: int) -> None:
         table = self._table
-        header = value_of(table.horizontalHeader().height)
-        shown = sum(table.rowHeight(row) for row in range(min(rows, _ROWS_SHOWN)))
-        height = max(header, 20) + shown + 2 * value_of(table.frameWidth) + 2
+        # two lines of text; asking the table would need columns that are laid out already
+        row_height = 2 * qt.QFontMetrics(value_of(table.font)).lineSpacing() + 8
+        for row in range(rows):
+            table.setRowHeight(row, row_height)
+        header = max(value_of(table.horizontalHeader().height), row_height // 2)
+        height = header + min(rows, _ROWS_SHOWN) * row_height + 2 * value_of(table.frameWidth) + 2
         table.setMinimumHeight(height)
         table.setMaximumHeight(height)
 
