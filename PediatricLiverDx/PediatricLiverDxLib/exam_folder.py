@@ -5,6 +5,7 @@ A folder is found by a node that lies in it: its own number is another one after
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -50,25 +51,26 @@ def end_lesion_folder(roi: Any, exam_folder: int) -> None:
     hierarchy, folder = _hierarchy(roi), folder_of(roi)
     if _is_of_a_lesion(hierarchy, folder):
         put(roi, exam_folder)
-        if not nodes_in(roi, folder):
-            hierarchy.RemoveItem(folder)
+        _remove_when_empty(hierarchy, folder)
 
 
-def lesion_folders(anchor: Any) -> list[int]:
-    """Return the lesions' folders that lie in the folder of a node."""
+def remove_node(node: Any) -> None:
+    """Remove a node from its scene and its folder; the application does the latter of itself, its core does not."""
+    hierarchy, scene = _hierarchy(node), node.GetScene()
+    item = hierarchy.GetItemByDataNode(node)
+    scene.RemoveNode(node)
+    if hierarchy.GetItemName(item) is not None and not _children(hierarchy, item):
+        hierarchy.RemoveItem(item, False, False)
+
+
+def remove_from_lesion_folders(anchor: Any, is_left: Callable[[Any], bool]) -> None:
+    """Remove nodes that are left of something from the lesions' folders beside a node, and those folders that are empty then."""
     hierarchy = _hierarchy(anchor)
-    return [child for child in _children(hierarchy, folder_of(anchor)) if _is_of_a_lesion(hierarchy, child)]
-
-
-def nodes_in(any_node: Any, folder: int) -> list[Any]:
-    """Return the nodes that lie in a folder of the scene of any node."""
-    hierarchy = _hierarchy(any_node)
-    return [node for child in _children(hierarchy, folder) if (node := hierarchy.GetItemDataNode(child)) is not None]
-
-
-def remove_folder(any_node: Any, folder: int) -> None:
-    """Remove an empty folder of the scene of any node."""
-    _hierarchy(any_node).RemoveItem(folder)
+    for folder in _children(hierarchy, folder_of(anchor)):
+        if _is_of_a_lesion(hierarchy, folder):
+            for node in filter(is_left, _nodes_below(hierarchy, folder)):
+                remove_node(node)
+            _remove_when_empty(hierarchy, folder)
 
 
 def _hierarchy(node: Any) -> Any:
@@ -79,7 +81,18 @@ def _is_of_a_lesion(hierarchy: Any, folder: int) -> bool:
     return hierarchy.HasItemAttribute(folder, FOLDER_ATTRIBUTE)
 
 
-def _children(hierarchy: Any, item: int) -> list[int]:
+def _remove_when_empty(hierarchy: Any, folder: int) -> None:
+    if not _nodes_below(hierarchy, folder):
+        hierarchy.RemoveItem(folder, False, True)
+
+
+def _nodes_below(hierarchy: Any, folder: int) -> list[Any]:
+    """Return the nodes in a folder and those in it; one that was removed from the scene can leave its item behind."""
+    nodes = (hierarchy.GetItemDataNode(child) for child in _children(hierarchy, folder, deep=True))
+    return [node for node in nodes if node is not None and node.GetScene() is not None]
+
+
+def _children(hierarchy: Any, item: int, deep: bool = False) -> list[int]:
     ids = vtkIdList()
-    hierarchy.GetItemChildren(item, ids, False)
+    hierarchy.GetItemChildren(item, ids, deep)
     return [ids.GetId(n) for n in range(ids.GetNumberOfIds())]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import wording
-from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, lesion_folders, nodes_in, put, remove_folder
+from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, put, remove_from_lesion_folders, remove_node
 from .lesion_nodes import (
     colour_roi,
     fill_results,
@@ -165,7 +165,7 @@ class ExamNodes:
         if roi is None or not self._holds(roi):
             return
         remove_result(roi, folder_of(self._anchor(make=True)))
-        self._scene.RemoveNode(roi)
+        remove_node(roi)
         self.tidy()
 
     def place_detected(self, rois: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -309,8 +309,8 @@ class ExamNodes:
         for roi in self.rois():
             remove_result(roi, folder_of(anchor))
         for role in (RESULTS_ROLE, SUMMARY_ROLE, CAM_ROLE):
-            self._scene.RemoveNode(anchor.GetNodeReference(role))
-            anchor.SetNodeReferenceID(role, None)
+            for node in referred(anchor, role):
+                remove_node(node)
         anchor.RemoveAttribute(DIAGNOSED_ATTRIBUTE)
         self.refresh_all()
 
@@ -322,13 +322,8 @@ class ExamNodes:
         rois = self.rois()
         refer_to_all(anchor, ROI_ROLE, rois)
         kept = {node for roi in rois for node in (roi, *nodes_of(roi))}
-        for folder in lesion_folders(anchor):
-            for node in nodes_in(anchor, folder):
-                # what somebody else put there stays
-                if node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None:
-                    self._scene.RemoveNode(node)
-            if not nodes_in(anchor, folder):
-                remove_folder(anchor, folder)
+        # what somebody else put there stays
+        remove_from_lesion_folders(anchor, lambda node: node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None)
         self._show_overlay()
 
     def _add_roi(self, roi: Roi) -> Any:
@@ -348,8 +343,7 @@ class ExamNodes:
         together = anchor.GetNodeReference(CAM_ROLE)
         if len(own) < 2:
             if together is not None:
-                self._scene.RemoveNode(together)
-                anchor.SetNodeReferenceID(CAM_ROLE, None)
+                remove_node(together)
             return
         if together is None:
             together = new_node(self._scene, "ScalarVolumeNode", "CAM of all lesions")

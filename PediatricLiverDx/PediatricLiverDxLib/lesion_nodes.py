@@ -12,6 +12,7 @@ from vtkmodules.vtkCommonDataModel import vtkTable
 
 from . import wording
 from .colours import PHASE_COLOURS, SIDES
+from .exam_folder import remove_node
 from .rois import Roi, nearest_to_ras
 from .vocabulary import CLASS_NAMES, CLASSES, PHASE_NAMES, InputError
 from .volume_nodes import new_node, numpy_matrix, one_event, vtk_matrix
@@ -145,15 +146,14 @@ def fill_phase_values(table: Any, shapley: PhaseShapley) -> None:
 
 
 def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) -> list[Any]:
-    """Give a chart one bar a phase from the table of fill_phase_values; returns the series nodes that were added for it."""
-    scene, added, series = chart.GetScene(), [], []
+    """Give a chart one bar a phase from the table of fill_phase_values; returns their series nodes."""
+    scene, series = chart.GetScene(), []
     for n, phase in enumerate(shapley.values):
         name = PHASE_NAMES[phase].capitalize()
         bars = chart.GetNthNodeReference(SERIES_ROLE, n)
         if bars is None:
             bars = new_node(scene, "PlotSeriesNode", name)
             chart.SetNthNodeReferenceID(SERIES_ROLE, n, bars.GetID())
-            added.append(bars)
         with one_event(bars):
             bars.SetName(name)
             bars.SetAndObserveTableNodeID(table.GetID())
@@ -163,7 +163,7 @@ def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) 
             bars.SetColor(*[channel / 255 for channel in PHASE_COLOURS[phase]])
         series.append(bars)
     for n in reversed(range(len(series), chart.GetNumberOfNodeReferences(SERIES_ROLE))):
-        scene.RemoveNode(chart.GetNthNodeReference(SERIES_ROLE, n))
+        remove_node(chart.GetNthNodeReference(SERIES_ROLE, n))
         chart.RemoveNthNodeReferenceID(SERIES_ROLE, n)
     with one_event(chart):
         chart.SetTitle(f"{lesion_name}: what each phase adds to the probability")
@@ -176,7 +176,7 @@ def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) 
             chart.RemoveAllPlotSeriesNodeIDs()
             for bars in series:
                 chart.AddAndObservePlotSeriesNodeID(bars.GetID())
-    return added
+    return series
 
 
 def fill_results(table: Any, diagnosis: Diagnosis) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import wording
-from .exam_folder import begin_lesion_folder, end_lesion_folder, put
+from .exam_folder import begin_lesion_folder, end_lesion_folder, put, remove_node
 from .lesion_nodes import SERIES_ROLE, STAGE_NAMES, fill_chart, fill_phase_values, name_roi, shape_of
 from .node_references import referred
 from .volume_nodes import fill_volume, new_node, one_event, show_cam, threshold_of
@@ -38,18 +40,31 @@ def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any,
         roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
         roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
         name_roi(roi, name, wording.verdict(lesion))
-        volume = _node_of(roi, CAM_ROLE, "ScalarVolumeNode", f"{name} CAM", folder)
-        threshold = threshold_of(volume)
+        _show_cam(roi, lesion, cam, colours, folder)
+        for stage in lesion.phase_shapley:
+            _show_phase_values(roi, lesion, stage, folder)
+
+
+def _show_cam(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, folder: int) -> None:
+    volume = _node_of(roi, CAM_ROLE, "ScalarVolumeNode", folder)
+    threshold = threshold_of(volume)
+    with _labelled(volume, lesion, "CAM"):
         fill_volume(volume, cam.array, cam.ijk_to_ras)
-        show_cam(volume, colours, threshold)
-        for stage, shapley in lesion.phase_shapley.items():
-            table = _node_of(roi, TABLE_ROLE + stage, "TableNode", f"{name} {STAGE_NAMES[stage]} by phase", folder)
+    show_cam(volume, colours, threshold)
+
+
+def _show_phase_values(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> None:
+    shapley = lesion.phase_shapley[stage]
+    table = _node_of(roi, TABLE_ROLE + stage, "TableNode", folder)
+    chart = _node_of(roi, CHART_ROLE + stage, "PlotChartNode", folder)
+    # the chart hears of its bars, and they of the table
+    with _labelled(chart, lesion, f"{STAGE_NAMES[stage]} chart"):
+        with _labelled(table, lesion, f"{STAGE_NAMES[stage]} by phase"):
             fill_phase_values(table, shapley)
-            chart = _node_of(roi, CHART_ROLE + stage, "PlotChartNode", f"{name} {STAGE_NAMES[stage]} chart", folder)
-            for series in fill_chart(chart, table, shapley, name):
-                put(series, folder)
-        for node in nodes_of(roi):
-            node.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        series = fill_chart(chart, table, shapley, wording.lesion_name(lesion))
+    for bars in series:
+        bars.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        put(bars, folder)
 
 
 def remove_result(roi: Any, exam_folder: int) -> None:
@@ -57,7 +72,7 @@ def remove_result(roi: Any, exam_folder: int) -> None:
     if roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
         return
     for node in nodes_of(roi):
-        node.GetScene().RemoveNode(node)
+        remove_node(node)
     end_lesion_folder(roi, exam_folder)
     with one_event(roi):
         for attribute in (DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE):
@@ -80,12 +95,21 @@ def charts_of(roi: Any) -> dict[str, Any]:
     return {stage: node for stage in STAGE_NAMES if (node := roi.GetNodeReference(CHART_ROLE + stage)) is not None}
 
 
-def _node_of(roi: Any, role: str, kind: str, name: str, folder: int) -> Any:
-    """Return the node that a ROI refers to in a role, made when it is not there, under its present name."""
+def _node_of(roi: Any, role: str, kind: str, folder: int) -> Any:
+    """Return the node that a ROI refers to in a role, made when it is not there."""
     node = roi.GetNodeReference(role)
     if node is None:
-        node = new_node(roi.GetScene(), kind, name)
+        node = new_node(roi.GetScene(), kind, "")
         roi.SetNodeReferenceID(role, node.GetID())
         put(node, folder)
-    node.SetName(name)
     return node
+
+
+@contextmanager
+def _labelled(node: Any, lesion: LesionDiagnosis, what: str) -> Iterator[None]:
+    """Name a node for its lesion and let it be filled; whoever observes it hears of all that at once."""
+    with one_event(node):
+        # the name of a file as well: no patient and no result in it
+        node.SetName(f"{wording.lesion_name(lesion)} {what}")
+        node.SetAttribute(LESION_ATTRIBUTE, lesion.id)
+        yield
