@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,18 +13,24 @@ from PySide6 import QtCore, QtWidgets
 from .files import FileManager
 from .layout import LayoutManager
 from .mrml import Mrml
-from .pythonqt import connects_by_name
 
 
-@connects_by_name
-class ModuleManager(QtCore.QObject):
-    """Know the modules; tell a module's widget when it is about to be unloaded."""
-
-    moduleAboutToBeUnloaded = QtCore.Signal(str)
+class ModuleManager:
+    """Know the modules; tell a module's widget when it is about to be unloaded, which is connected by the signal's signature."""
 
     def __init__(self, modules: Any) -> None:
-        super().__init__()
         self._modules = modules
+        self._receivers: list[Callable[[str], None]] = []
+
+    def connect(self, _signature: str, receiver: Callable[[str], None]) -> None:
+        self._receivers.append(receiver)
+
+    def disconnect(self, _signature: str, receiver: Callable[[str], None]) -> None:
+        self._receivers.remove(receiver)
+
+    def say_unloading(self, name: str) -> None:
+        for receiver in list(self._receivers):
+            receiver(name)
 
     def module(self, name: str) -> Any:
         return getattr(self._modules, name.lower(), None)
@@ -32,7 +39,6 @@ class ModuleManager(QtCore.QObject):
         return SimpleNamespace(loadedModuleNames=lambda: [one.name for one in vars(self._modules).values() if hasattr(one, "logic")])
 
 
-@connects_by_name
 class qSlicerApplication(QtWidgets.QApplication):
     """The application. One for the process; begin() gives it the scene and folder of a host, end() takes them away."""
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,9 @@ class Host:
             self.window.deleteLater()
             self.window = None
         self.turn()
-        self.app.startupCompleted.disconnect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a module need not have connected
+            self.app.startupCompleted.disconnect()
         self._mrml.scene.Clear(1)
         self._mrml.scene.SetDataIOManager(None)
         sys.excepthook = self._hook

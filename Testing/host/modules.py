@@ -117,7 +117,7 @@ def unload(module: ScriptedModule, manager: Any) -> None:
         widget = module.widgetRepresentation()
         if widget.isEntered:
             widget.exit()
-        manager.moduleAboutToBeUnloaded.emit(module.name)
+        manager.say_unloading(module.name)
         widget.setParent(None)
         widget.deleteLater()
         QtWidgets.QApplication.processEvents()

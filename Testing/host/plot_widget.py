@@ -35,11 +35,14 @@ class PlotView(RenderView):
     def __init__(self, node: Any, parent: QtWidgets.QWidget) -> None:
         super().__init__(parent)
         self._node = node
-        self._view = vtk.vtkContextView()
-        self._view.SetRenderWindow(self.renderWindow())
-        self._view.GetRenderer().SetBackground(1.0, 1.0, 1.0)
+        # what vtkContextView holds; that itself would ask for a screen
+        renderer, actor = vtk.vtkRenderer(), vtk.vtkContextActor()
+        renderer.SetBackground(1.0, 1.0, 1.0)
+        renderer.AddActor(actor)
+        actor.GetScene().SetRenderer(renderer)
+        self.renderWindow().AddRenderer(renderer)
         self._chart = vtk.vtkChartXY()
-        self._view.GetScene().AddItem(self._chart)
+        actor.GetScene().AddItem(self._chart)
         self._tags: list[tuple[Any, int]] = []
         self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_change)
         self._changed_tag = node.AddObserver(node.PlotChartNodeChangedEvent, self._on_change)
@@ -73,9 +76,7 @@ class PlotView(RenderView):
             self._watch([])
             return
         self._chart.SetVisible(True)
-        names = vtk.vtkStringArray()
-        chart.GetPlotSeriesNodeIDs(names)
-        series = [scene.GetNodeByID(names.GetValue(index)) for index in range(names.GetNumberOfValues())]
+        series = [chart.GetNthPlotSeriesNode(index) for index in range(chart.GetNumberOfPlotSeriesNodes())]
         series = [node for node in series if node is not None]
         for node in series:
             self._add(node)

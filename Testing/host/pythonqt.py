@@ -33,26 +33,6 @@ class PropertyValue:
         instance.setProperty(self._name, value)
 
 
-def _connect(self: Any, signature: str, receiver: Any) -> bool:
-    getattr(self, signature.partition("(")[0]).connect(receiver)
-    return True
-
-
-def _disconnect(self: Any, signature: str, receiver: Any) -> bool:
-    getattr(self, signature.partition("(")[0]).disconnect(receiver)
-    return True
-
-
-def connects_by_name(kind: type) -> type:
-    """Let a class connect by "signal(types)" too, which slicer.util and Slicer's base classes do with the application's objects.
-
-    PySide6 finds ``connect`` in a class's own dictionary only, so it cannot be inherited; widgets keep PySide6's, and the module's own code
-    connects with signal.connect(function).
-    """
-    kind.connect, kind.disconnect = _connect, _disconnect
-    return kind
-
-
 def imitate() -> None:
     """Change PySide6's classes, once for the process."""
     if hasattr(QtCore.QObject, "className"):

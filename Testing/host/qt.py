@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
@@ -20,17 +21,31 @@ for _module in (QtCore, QtGui, QtWidgets):
             globals()[_name] = getattr(_module, _name)
 
 
+class _ExitCodeOnly:
+    """A signal whose second argument is not passed on."""
+
+    def __init__(self, signal: Any) -> None:
+        self._signal = signal
+        self._slots: dict[Any, Callable[..., None]] = {}
+
+    def connect(self, slot: Callable[..., None]) -> None:
+        self._slots[slot] = lambda code, _status: slot(code)
+        self._signal.connect(self._slots[slot])
+
+    def disconnect(self, slot: Callable[..., None]) -> None:
+        self._signal.disconnect(self._slots.pop(slot))
+
+
 class QProcess(QtCore.QProcess):
     """A process whose ``finished`` passes the exit code only, as it is seen in Slicer."""
 
-    finished = QtCore.Signal(int)
-
     def __init__(self, parent: QtCore.QObject | None = None) -> None:
         super().__init__(parent)
-        QtCore.QProcess.finished.__get__(self, QtCore.QProcess).connect(self._pass_code)
+        self._finished = _ExitCodeOnly(super().finished)
 
-    def _pass_code(self, code: int, _status: Any) -> None:
-        self.finished.emit(code)
+    @property
+    def finished(self) -> _ExitCodeOnly:
+        return self._finished
 
 
 class QUiLoader(QtUiTools.QUiLoader):
