@@ -29,7 +29,14 @@ OLDEST, NEWEST = (3, 10), (3, 13)
 PROBES = {
     "tools": "",
     "runtime": "import numpy, SimpleITK, onnxruntime, pydicom, vtk, slicer_core",
-    "training": "import numpy, SimpleITK, onnxruntime, pydicom, vtk, slicer_core, cv2, torch, torchvision, timm, monai",
+    "training": """
+import ctypes, numpy, SimpleITK, onnxruntime, pydicom, vtk, slicer_core, cv2, torch, torchvision, timm, monai
+import PySide6.QtUiTools, PySide6.QtCore, pathlib, sys
+if sys.platform.startswith("linux"):
+    # Qt opens this one by itself, and ends the process where it cannot
+    plugins = PySide6.QtCore.QLibraryInfo.path(PySide6.QtCore.QLibraryInfo.PluginsPath)
+    ctypes.CDLL(str(pathlib.Path(plugins, "platforms", "libqoffscreen.so")))
+""",
 }
 
 DEBIAN_PACKAGES = {
@@ -47,6 +54,10 @@ DEBIAN_PACKAGES = {
     "libICE.so.6": "libice6",
     "libXext.so.6": "libxext6",
     "libxkbcommon.so.0": "libxkbcommon0",
+    "libdbus-1.so.3": "libdbus-1-3",
+    "libfontconfig.so.1": "libfontconfig1",
+    "libfreetype.so.6": "libfreetype6",
+    "libzstd.so.1": "libzstd1",
 }
 
 
