@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -12,6 +13,9 @@ from .exam_session import Step
 #: Frame colour of a verdict: readable on light and dark backgrounds, and never the only sign.
 _VERDICT_COLOURS = {"trust": "#009E73", "look": "#E69F00", "do not trust": "#D55E00"}
 
+#: Reasons that are seen at once; the others are a click away.
+_REASONS_SHOWN = 3
+
 
 class DiagnoseSection:
     """Let the radiologist start, watch and stop a run."""
@@ -19,6 +23,8 @@ class DiagnoseSection:
     def __init__(self, panel: Any) -> None:
         self._panel, self._ui = panel, panel.ui
         self._verdict: str | None = None
+        self._all_reasons = False
+        self._ui.gateReasons.linkActivated.connect(self._more_clicked)
         self._ui.runButton.clicked.connect(self._run_clicked)
         self._ui.detectButton.clicked.connect(self._detect_clicked)
 
@@ -30,6 +36,10 @@ class DiagnoseSection:
 
     def _detect_clicked(self, *arguments: Any) -> None:
         self._panel.detect()
+
+    def _more_clicked(self, *arguments: Any) -> None:
+        self._all_reasons = True
+        self.refresh()
 
     def refresh(self) -> None:
         session = self._panel.session
@@ -63,8 +73,13 @@ class DiagnoseSection:
             return
         gate = diagnosis.gate
         self._ui.gateTitle.setText(f"<b>{wording.GATE_TITLES[gate.verdict]}.</b>")
-        self._ui.gateReasons.setText("\n".join([*gate.reasons, *diagnosis.warnings]))
-        self._ui.gateReasons.setVisible(bool(gate.reasons or diagnosis.warnings))
+        said = [*gate.reasons, *diagnosis.warnings]
+        shown = said if self._all_reasons or len(said) <= _REASONS_SHOWN + 1 else said[:_REASONS_SHOWN]
+        lines = [escape(sentence) for sentence in shown]
+        if len(shown) < len(said):
+            lines.append(f'<a href="all">{_("{n} more").format(n=len(said) - len(shown))}</a>')
+        self._ui.gateReasons.setText("<br>".join(f"• {line}" for line in lines))
+        self._ui.gateReasons.setVisible(bool(said))
         if self._verdict != gate.verdict:
             self._verdict = gate.verdict
             self._ui.gateFrame.setStyleSheet(f"#gateFrame {{ border: none; border-left: 4px solid {_VERDICT_COLOURS[gate.verdict]}; }}")

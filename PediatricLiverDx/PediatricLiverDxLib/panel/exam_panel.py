@@ -44,6 +44,8 @@ class ExamPanel(VTKObservationMixin):
         self._gui_tag: Any | None = None
         self._is_alive = True
         self._refresh_is_due = self._tidying_is_due = False
+        #: Whether lesions are being looked for, so that the views go to the first one in the end.
+        self._is_looking = False
         #: ID of the ROI that the mouse is on.
         self._dragged: str | None = None
         #: Whether an ROI changed that "Update automatically" has not seen yet; counts up with every change.
@@ -92,11 +94,14 @@ class ExamPanel(VTKObservationMixin):
         """Diagnose the exam as it is chosen now."""
         self._changes_seen = self._changes
         volumes = self._prepared_volumes()
+        self._is_looking = not self.lesions.selected_roi()
         self.session.diagnose(volumes, self._bundle(), output=output, report=report, on_done=on_done)
 
     def detect(self) -> None:
         """Look for lesions only."""
-        self.session.detect(self._prepared_volumes(), self._bundle())
+        volumes = self._prepared_volumes()
+        self._is_looking = True
+        self.session.detect(volumes, self._bundle())
 
     def show_exam(self) -> None:
         """Show the chosen phases side by side."""
@@ -174,6 +179,11 @@ class ExamPanel(VTKObservationMixin):
     # what happens -------------------------------------------------------------------------------------------------------------
 
     def _session_changed(self) -> None:
+        if self._is_looking and not self.session.is_busy:
+            self._is_looking = False
+            first = self.lesions.selected_roi()
+            if first is not None:
+                self.show_lesion(first)
         self.refresh()
         if not self.session.is_busy:
             self._update_automatically()

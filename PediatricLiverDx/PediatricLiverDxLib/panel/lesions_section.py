@@ -91,7 +91,7 @@ class LesionsSection:
         table = self._table
         results = [text[0].upper() + text[1:] for text in (lesion.side_text, lesion.subtype_text) if text]
         texts = {
-            _LESION: "\n".join(text for text in (lesion.name, lesion.size_text) if text),
+            _LESION: "\n".join(text for text in (lesion.name, lesion.size_text.replace(" × ", "×")) if text),
             _RESULT: "\n".join(results) or _("not diagnosed yet"),
             _STATE: {"fresh": _("Up to date"), "stale": _("Changed"), "new": _("New")}[lesion.fresh],
         }
@@ -100,6 +100,8 @@ class LesionsSection:
             "stale": _("The ROI or the phases changed since the diagnosis. Diagnose again."),
             "new": _("This ROI was not diagnosed yet."),
         }[lesion.fresh]
+        # in a narrow panel the words are cut
+        tips = {_LESION: _("Untick to leave this lesion out."), _RESULT: "\n".join([*results, tip]), _STATE: tip}
         state = qt.Qt.Checked if lesion.include else qt.Qt.Unchecked
         key = repr((texts, lesion.fresh, lesion.include))
         if table.item(row, _STATE).data(qt.Qt.UserRole) == key:
@@ -108,7 +110,7 @@ class LesionsSection:
         for column, text in texts.items():
             item = table.item(row, column)
             item.setText(text)
-            item.setToolTip(tip if column != _LESION else _("Untick to leave this lesion out."))
+            item.setToolTip(tips[column])
             font = qt.QFont(value_of(table.font))
             # a result that no longer holds steps back
             font.setItalic(lesion.fresh == "stale" and column != _LESION)

@@ -103,10 +103,12 @@ class Story:
         self.test.assertTrue(self.ui.gateFrame.isVisibleTo(self.panel.widget))
 
     def heat_map_and_chart_are_shown(self) -> None:
-        row = [roi.GetID() for roi in self.exam.rois()].index(self.roi.GetID())
-        self.ui.lesionTable.setCurrentCell(row, 0)
-        self._wait(lambda: self.panel.parameters.selectedLesion == self.roi.GetID())
+        for row in reversed(range(len(self.exam.rois()))):
+            self.ui.lesionTable.setCurrentCell(row, 0)
+            self._settle()
+        self.panel.show_lesion(self.roi)
         self._settle()
+        self.test.assertIs(self.panel.selected_lesion()[0], self.roi)
         self.test.assertIn("speak for", self._text("camLabel"))
         self.test.assertIn("phase", self._text("stage1Label"))
         self.test.assertIn("phase", self._text("stage2Label"))
@@ -294,4 +296,4 @@ def _center(roi: Any) -> list[float]:
 
 def _kill(worker: Any) -> None:
     """End the worker's process as the system would when memory runs out."""
-    os.kill(worker.process_id, 9)
+    os.kill(worker._process._number, 9)
