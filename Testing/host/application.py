@@ -124,10 +124,17 @@ class qSlicerApplication(QtWidgets.QApplication):
         raise RuntimeError("Testing/host does not restart")
 
 
+def _print_message(kind: QtCore.QtMsgType, _context: Any, text: str) -> None:
+    # Qt's platform without a screen says this for every window
+    if "propagateSizeHints" not in text:
+        print(text, file=sys.stderr)
+
+
 def application() -> qSlicerApplication:
     """Return the process's application, made at the first call; its settings never reach those of the user."""
     instance = QtWidgets.QApplication.instance()
     if instance is None:
+        QtCore.qInstallMessageHandler(_print_message)
         QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
         instance = qSlicerApplication(sys.argv[:1])
         instance.setStyle("Fusion")
