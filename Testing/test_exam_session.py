@@ -1,4 +1,4 @@
-"""What runs for the exam, with a worker that answers when the test says so: every way a run can end leaves a sentence and a usable session."""
+"""What runs for the exam, with a worker that answers when the test says so: every way to end leaves a sentence and a usable session."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Worker:
     """Answer nothing by itself."""
 
     def __init__(self, folder) -> None:
-        self.folder, self.is_ready = folder, True
+        self.folder, self.is_ready, self.is_running = folder, True, True
         self.requests, self.cancelled, self.waiting = [], [], []
         folder.mkdir(exist_ok=True)
 

@@ -18,7 +18,7 @@ from slicer.i18n import tr as _
 from .. import exam_input
 from ..result_document import read_result
 from ..vocabulary import PHASE_NAMES, PHASES, InputError
-from .progress import Progress
+from .progress import DETECTION_STAGES, STAGES, Progress
 
 #: Folder of a run's results inside the worker's private folder; gone when the worker ends.
 PRIVATE_OUTPUT = "result"
@@ -44,6 +44,8 @@ class Status:
 class Worker(Protocol):
     """Compute in another process (panel.worker_process)."""
 
+    @property
+    def is_running(self) -> bool: ...
     def start(self) -> None: ...
     def when_ready(self, call: Callable[[Path], None]) -> None: ...
     def request(self, name: str, body: dict, *, on_progress: Callable, on_result: Callable, on_error: Callable) -> int: ...
@@ -69,13 +71,16 @@ class _Run:
     output: Path | None
     report: bool
     on_done: Callable[[Path], None] | None
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress = field(init=False)
     request_id: int | None = None
     files: dict[str, str] = field(default_factory=dict)
     rois: tuple[str, ...] = ()
     asked: Any | None = None
     writing: Any | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(STAGES if self.name == "diagnose" else DETECTION_STAGES)
 
 
 class ExamSession:
@@ -144,6 +149,8 @@ class ExamSession:
             if not self._installation.is_complete() and not self._installation.ask_and_install(self._ask):
                 raise InputError(_("Nothing was installed, so nothing can be computed. Click again to install it."))
             self._run = run
+            if not self._worker.is_running:
+                self._advance(run, "start", 0.0)
             self._show(Step.PREPARING, _("Starting"))
             self._worker.start()
             self._worker.when_ready(lambda folder: self._begin(run, folder))
@@ -201,7 +208,10 @@ class ExamSession:
             run.writing.close()
             return
         try:
-            next(run.writing)
+            part = next(run.writing)
+            done = [phase for phase in PHASES if phase in run.volumes].index(phases[0])
+            self._advance(run, "send", (done + part) / len(run.volumes))
+            self._show(Step.PREPARING, self.status.text)
         except StopIteration as end:
             if end.value:
                 run.warnings.append(end.value)
@@ -234,8 +244,11 @@ class ExamSession:
     def _progressed(self, run: _Run, stage: str, fraction: float, text: str) -> None:
         if self._run is not run or self.step is Step.CANCELLING:
             return
-        self.fraction, self.seconds_left = run.progress.update(stage, fraction)
+        self._advance(run, stage, fraction)
         self._show(Step.RUNNING, text)
+
+    def _advance(self, run: _Run, stage: str, fraction: float) -> None:
+        self.fraction, self.seconds_left = run.progress.update(stage, fraction)
 
     def _answered(self, run: _Run, result: Mapping[str, Any]) -> None:
         if self._run is not run:
