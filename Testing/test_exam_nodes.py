@@ -431,7 +431,7 @@ def test_file_names_in_a_saved_scene_are_plain(diagnosed, tmp_path):
     with zipfile.ZipFile(tmp_path / "exam.mrb") as archive:
         names = [name.split("/")[-1] for name in archive.namelist()]
     own = [name for name in names if "Doe" not in name]
-    assert {"Lesion 1.mrk.json", "Lesion 1 CAM.nrrd", "Lesion 2 subtype by phase.tsv", "Results.tsv", "Diagnosis.txt"} <= set(own)
+    assert {"Lesion 1.mrk.json", "Lesion 1 CAM.nrrd", "Lesion 2 phase values.tsv", "Results.tsv", "Diagnosis.txt"} <= set(own)
     assert not any("%" in name for name in own)
 
 

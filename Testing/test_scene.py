@@ -126,12 +126,13 @@ def test_views_show_the_four_phases_with_the_overlay_at_the_first_lesion(exam, s
 
 def test_phase_values_come_back_as_table_and_chart(exam, scene):
     lesion = exam[1].lesions[0]
-    for about, shapley in zip(("malignancy", "subtype"), lesion.phase_shapley.values(), strict=True):
-        table = scene.GetFirstNodeByName(f"Lesion 1 {about} by phase").GetTable()
-        values = {table.GetColumnName(n): table.GetColumn(n).GetValue(0) for n in range(1, table.GetNumberOfColumns())}
-        for phase, value in shapley.values.items():
-            assert values[PHASE_NAMES[phase].capitalize()] == pytest.approx(value * 100, abs=0.006)
-        assert values.pop("With all acquired phases (%)") == pytest.approx(sum(values.values()), abs=0.05)
+    table = scene.GetFirstNodeByName("Lesion 1 phase values").GetTable()
+    names = [table.GetColumn(0).GetValue(row) for row in range(table.GetNumberOfRows())]
+    assert names == ["Without any phase", *(f"{PHASE_NAMES[phase].capitalize()} adds" for phase in PHASES), "With all acquired phases"]
+    for shapley, title in zip(lesion.phase_shapley.values(), ("Malignant (%)", "Hepatoblastoma (%)"), strict=True):
+        values = [table.GetColumnByName(title).GetValue(row) for row in range(6)]
+        np.testing.assert_allclose(values[1:5], [shapley.values[phase] * 100 for phase in PHASES], atol=0.006)
+        assert values[5] == pytest.approx(sum(values[:5]), abs=0.05)
     chart = scene.GetNodeByID("vtkMRMLPlotViewNodePlotView1").GetPlotChartNode()
     assert chart.GetName() == "Lesion 1 malignancy chart"
     names = [chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())]

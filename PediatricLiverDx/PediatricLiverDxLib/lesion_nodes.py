@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ from .volume_nodes import new_node, numpy_matrix, one_event, vtk_matrix
 
 if TYPE_CHECKING:
     from .attribution import PhaseShapley
-    from .diagnosis import Diagnosis
+    from .diagnosis import Diagnosis, LesionDiagnosis
 
-#: Stage of phase_shapley -> what its table and chart are called after the lesion's name.
+#: Stage of phase_shapley -> what its chart is called after the lesion's name.
 STAGE_NAMES = {"stage1": "malignancy", "stage2": "subtype"}
 
 #: Node attributes of a ROI that the detector found: its shape then, and the detector's confidence.
@@ -33,6 +34,9 @@ SAME_PLACE = 0.01
 
 #: Colour of a box that was not diagnosed yet (Okabe and Ito's yellow), and of one that was moved since.
 NEW_COLOUR, STALE_COLOUR = (240, 228, 66), (170, 170, 170)
+
+#: Part of its place that a bar of a chart takes up, as VTK draws it.
+_BAR_WIDTH = 0.8
 
 #: Role of a chart's series, in the order of the phases.
 SERIES_ROLE = "PediatricLiverDx.Series"
@@ -135,18 +139,41 @@ def colour_roi(node: Any, look: str, included: bool = True) -> None:
         display.SetOpacity(1.0 if included else 0.35)
 
 
-def fill_phase_values(table: Any, shapley: PhaseShapley) -> None:
-    """Fill a table with one row: one column a phase, in percentage points, so that every phase is a bar with a name of its own."""
+def fill_phase_values(table: Any, lesion: LesionDiagnosis) -> None:
+    """Fill a table with what each phase adds to the probability of malignant and of the subtype, one row a phase, in percent (points)."""
+    stages = list(lesion.phase_shapley.values())
+    phases = list(stages[0].values)
     _fill_table(table, {
-        "Probability of": [wording.outcome(shapley.of)],
-        "Without any phase (%)": [shapley.baseline * 100],
-        **{PHASE_NAMES[phase].capitalize(): [value * 100] for phase, value in shapley.values.items()},
-        "With all acquired phases (%)": [shapley.total * 100],
+        "Phase": ["Without any phase", *(f"{PHASE_NAMES[phase].capitalize()} adds" for phase in phases), "With all acquired phases"],
+        **{
+            f"{wording.outcome(shapley.of).capitalize()} (%)": [
+                part * 100 for part in (shapley.baseline, *(shapley.values[phase] for phase in phases), shapley.total)
+            ]
+            for shapley in stages
+        },
     })
 
 
+def fill_bars(table: Any, shapley: PhaseShapley) -> None:
+    """Fill the table behind a chart: for each phase where its bar stands and how high it is.
+
+    A chart packs all its bars side by side at their places; they are placed so that they come to stand on 1, 2, ..., as wide as 0.8. The
+    second row, beyond the chart's end, is what the chart takes that width from.
+    """
+    columns, n = {}, len(shapley.values)
+    for k, (phase, value) in enumerate(shapley.values.items()):
+        place = k + 1 + ((n - 1) / 2 - k) * _BAR_WIDTH
+        columns[_place_column(phase)] = [place, place + n]
+        columns[PHASE_NAMES[phase].capitalize()] = [value * 100, 0.0]
+        columns[_label_column(phase)] = [f"{wording.points(value)} percentage points", ""]
+    _fill_table(table, columns)
+
+
 def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) -> list[Any]:
-    """Give a chart one bar a phase from the table of fill_phase_values; returns their series nodes."""
+    """Give a chart one bar a phase from the table of fill_bars; returns their series nodes.
+
+    Slicer cannot write words along an axis, so bars are numbered and the axis' title says what the numbers are.
+    """
     scene, series = chart.GetScene(), []
     for n, phase in enumerate(shapley.values):
         name = PHASE_NAMES[phase].capitalize()
@@ -157,26 +184,48 @@ def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) 
         with one_event(bars):
             bars.SetName(name)
             bars.SetAndObserveTableNodeID(table.GetID())
-            bars.SetPlotType(bars.PlotTypeBar)
+            bars.SetPlotType(bars.PlotTypeScatterBar)
+            bars.SetXColumnName(_place_column(phase))
             bars.SetYColumnName(name)
-            bars.SetLabelColumnName("Probability of")
+            bars.SetLabelColumnName(_label_column(phase))
             bars.SetColor(*[channel / 255 for channel in PHASE_COLOURS[phase]])
         series.append(bars)
     for n in reversed(range(len(series), chart.GetNumberOfNodeReferences(SERIES_ROLE))):
         remove_node(chart.GetNthNodeReference(SERIES_ROLE, n))
         chart.RemoveNthNodeReferenceID(SERIES_ROLE, n)
     with one_event(chart):
-        chart.SetTitle(f"{lesion_name}: what each phase adds to the probability")
-        chart.SetXAxisTitle(wording.outcome(shapley.of))
-        chart.SetYAxisTitle("percentage points")
+        chart.SetTitle(f"{lesion_name}: what speaks for {wording.noun(shapley.of)}")
+        chart.SetTitleFontSize(14)
+        chart.SetXAxisTitle("   ".join(f"{n} {PHASE_NAMES[phase]}" for n, phase in enumerate(shapley.values, 1)))
+        chart.SetYAxisTitle("percentage points that the phase adds")
+        chart.SetAxisTitleFontSize(12)
         chart.SetGridVisibility(True)
-        chart.SetLegendVisibility(True)
+        chart.SetLegendVisibility(False)
+        chart.SetXAxisRangeAuto(False)
+        chart.SetXAxisRange(0.5, len(series) + 0.5)
+        chart.SetYAxisRangeAuto(False)
+        chart.SetYAxisRange(*_round_range([value * 100 for value in shapley.values.values()]))
         shown = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
         if shown != series:
             chart.RemoveAllPlotSeriesNodeIDs()
             for bars in series:
                 chart.AddAndObservePlotSeriesNodeID(bars.GetID())
     return series
+
+
+def _place_column(phase: str) -> str:
+    return f"{phase} place"
+
+
+def _label_column(phase: str) -> str:
+    return f"{phase} label"
+
+
+def _round_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range from and to round numbers that holds 0 and all values with some room."""
+    low, high = min(0.0, *values), max(0.0, *values)
+    step = next((step for step in (1, 2, 5) if high - low <= 8 * step), 10)
+    return (math.floor(low / step - 0.2) * step if low else 0, math.ceil(high / step + 0.2) * step if high else 0)
 
 
 def fill_results(table: Any, diagnosis: Diagnosis) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import wording
 from .exam_folder import begin_lesion_folder, end_lesion_folder, put, remove_node
-from .lesion_nodes import SERIES_ROLE, STAGE_NAMES, fill_chart, fill_phase_values, name_roi, shape_of
+from .lesion_nodes import SERIES_ROLE, STAGE_NAMES, fill_bars, fill_chart, fill_phase_values, name_roi, shape_of
 from .node_references import referred
 from .volume_nodes import fill_volume, new_node, one_event, show_cam, threshold_of
 
@@ -24,8 +24,9 @@ LESION_ATTRIBUTE = "PediatricLiverDx.Lesion"
 #: Node attribute of a ROI: the shape (lesion_nodes.shape_of) that its result is of.
 DIAGNOSED_ATTRIBUTE = "PediatricLiverDx.Diagnosed"
 
-#: References of a ROI; those of tables and charts have the stage behind them.
-CAM_ROLE, TABLE_ROLE, CHART_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.Table", "PediatricLiverDx.Chart"
+#: References of a ROI; those of charts and of the tables behind them have the stage at their end.
+CAM_ROLE, TABLE_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.PhaseValues"
+BARS_ROLE, CHART_ROLE = "PediatricLiverDx.Bars", "PediatricLiverDx.Chart"
 
 
 def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, exam_folder: int, shape: np.ndarray | None) -> None:
@@ -41,8 +42,11 @@ def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any,
         roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
         name_roi(roi, name, wording.verdict(lesion))
         _show_cam(roi, lesion, cam, colours, folder)
+        table = _node_of(roi, TABLE_ROLE, "TableNode", folder)
+        with _labelled(table, lesion, "phase values"):
+            fill_phase_values(table, lesion)
         for stage in lesion.phase_shapley:
-            _show_phase_values(roi, lesion, stage, folder)
+            _show_chart(roi, lesion, stage, folder)
 
 
 def _show_cam(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, folder: int) -> None:
@@ -53,14 +57,15 @@ def _show_cam(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, f
     show_cam(volume, colours, threshold)
 
 
-def _show_phase_values(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> None:
+def _show_chart(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> None:
     shapley = lesion.phase_shapley[stage]
-    table = _node_of(roi, TABLE_ROLE + stage, "TableNode", folder)
+    table = _node_of(roi, BARS_ROLE + stage, "TableNode", folder)
     chart = _node_of(roi, CHART_ROLE + stage, "PlotChartNode", folder)
     # the chart hears of its bars, and they of the table
     with _labelled(chart, lesion, f"{STAGE_NAMES[stage]} chart"):
-        with _labelled(table, lesion, f"{STAGE_NAMES[stage]} by phase"):
-            fill_phase_values(table, shapley)
+        with _labelled(table, lesion, f"{STAGE_NAMES[stage]} bars"):
+            table.HideFromEditorsOn()  # places and heights of bars tell a reader nothing
+            fill_bars(table, shapley)
         series = fill_chart(chart, table, shapley, wording.lesion_name(lesion))
     for bars in series:
         bars.SetAttribute(LESION_ATTRIBUTE, lesion.id)
@@ -81,7 +86,7 @@ def remove_result(roi: Any, exam_folder: int) -> None:
 
 def nodes_of(roi: Any) -> list[Any]:
     """Return the nodes that belong to a ROI's lesion, of those that are still there."""
-    roles = [CAM_ROLE, *(role + stage for role in (TABLE_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
+    roles = [CAM_ROLE, TABLE_ROLE, *(role + stage for role in (BARS_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
     nodes = [node for role in roles for node in referred(roi, role)]
     return [one for node in nodes for one in (*referred(node, SERIES_ROLE), node)]
 
