@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import SimpleITK as sitk
+from host.fixture import host, host_module  # noqa: F401
 from onnx import TensorProto, helper, numpy_helper
 from PediatricLiverDxLib.composites import GEOMETRY
 from PediatricLiverDxLib.exam import exam_from_images

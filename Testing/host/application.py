@@ -39,13 +39,14 @@ class ModuleManager:
         return SimpleNamespace(loadedModuleNames=lambda: [one.name for one in vars(self._modules).values() if hasattr(one, "logic")])
 
 
-class qSlicerApplication(QtWidgets.QApplication):
-    """The application. One for the process; begin() gives it the scene and folder of a host, end() takes them away."""
+class Application(QtCore.QObject):
+    """slicer.app: what is not here is asked of the process's QApplication, which outlives it."""
 
     startupCompleted = QtCore.Signal()
     mrmlSceneChanged = QtCore.Signal(object)
 
-    def begin(self, mrml: Mrml, folder: Path, modules: Any) -> None:
+    def __init__(self, mrml: Mrml, folder: Path, modules: Any) -> None:
+        super().__init__()
         self._mrml, self._folder = mrml, folder
         self._files = FileManager(mrml)
         self._modules = ModuleManager(modules)
@@ -53,7 +54,10 @@ class qSlicerApplication(QtWidgets.QApplication):
         self._testing = True
         self._render_pauses = 0
 
-    def has_window(self, layout: LayoutManager) -> None:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(QtWidgets.QApplication.instance(), name)
+
+    def has_window(self, layout: LayoutManager | None) -> None:
         self._layout = layout
 
     # what modules ask ------------------------------------------------------------------------------------------------------
@@ -130,15 +134,10 @@ def _print_message(kind: QtCore.QtMsgType, _context: Any, text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def application() -> qSlicerApplication:
-    """Return the process's application, made at the first call; its settings never reach those of the user."""
-    instance = QtWidgets.QApplication.instance()
-    if instance is None:
-        QtCore.qInstallMessageHandler(_print_message)
-        QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
-        instance = qSlicerApplication(sys.argv[:1])
-        instance.setStyle("Fusion")
-        instance.setQuitOnLastWindowClosed(False)
-    if not isinstance(instance, qSlicerApplication):
-        raise RuntimeError("another Qt application is running in this process; the host needs its own")
-    return instance
+def start_qt() -> None:
+    """Make the process's QApplication, unless there is one; its settings never reach those of the user."""
+    QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
+    instance = QtWidgets.QApplication.instance() or QtWidgets.QApplication(sys.argv[:1])
+    QtCore.qInstallMessageHandler(_print_message)
+    instance.setStyle("Fusion")
+    instance.setQuitOnLastWindowClosed(False)

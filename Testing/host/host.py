@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 import types
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 
 from . import ctk, i18n, modules, mrml, packages, parameter_node, qmrml, qt, sample_data, scripted_module
-from .application import application
+from .application import Application, start_qt
 from .layout import LayoutManager
 from .window import qSlicerMainWindow
 
@@ -54,12 +53,12 @@ class Host:
         self.errors: list[BaseException] = []
         self._hook = sys.excepthook
         sys.excepthook = self._note
-        self.app = application()
+        start_qt()
         QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, str(self.folder / "settings"))
         self._mrml = mrml.start(self.folder)
         self.modules = types.SimpleNamespace()
+        self.app = Application(self._mrml, self.folder, self.modules)
         self._install()
-        self.app.begin(self._mrml, self.folder, self.modules)
         for name, logic in self._mrml.logics.items():
             setattr(self.modules, name.lower(), modules.CoreModule(name, logic))
         self.window: qSlicerMainWindow | None = None
@@ -79,10 +78,9 @@ class Host:
         for kind in SLICER_CLASSES:
             setattr(slicer, kind.__name__, kind)
         slicer.qSlicerScriptedLoadableModule = modules.ScriptedModule
-        slicer.app, slicer.modules = self.app, self.modules
-        slicer.mrmlScene = self._mrml.scene
-        slicer.dicomDatabase = None
-        slicer.selfTests = {}
+        ours = {"app": self.app, "modules": self.modules, "mrmlScene": self._mrml.scene, "dicomDatabase": None, "selfTests": {}}
+        self._before = {name: getattr(slicer, name, None) for name in ours}
+        vars(slicer).update(ours)
         packages.forget()
 
     def _note(self, kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
@@ -138,11 +136,9 @@ class Host:
             self.window.deleteLater()
             self.window = None
         self.turn()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a module need not have connected
-            self.app.startupCompleted.disconnect()
         self._mrml.scene.Clear(1)
         self._mrml.scene.SetDataIOManager(None)
+        vars(slicer).update(self._before)
         sys.excepthook = self._hook
         self._temporary.cleanup()
 

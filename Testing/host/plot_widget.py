@@ -38,10 +38,12 @@ class PlotView(RenderView):
         # what vtkContextView holds; that itself would ask for a screen
         renderer, actor = vtk.vtkRenderer(), vtk.vtkContextActor()
         renderer.SetBackground(1.0, 1.0, 1.0)
+        renderer.SetUseFXAA(True)
         renderer.AddActor(actor)
         actor.GetScene().SetRenderer(renderer)
         self.renderWindow().AddRenderer(renderer)
         self._chart = vtk.vtkChartXY()
+        self._chart.GetBackgroundBrush().SetColor(255, 253, 246)
         actor.GetScene().AddItem(self._chart)
         self._tags: list[tuple[Any, int]] = []
         self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_change)
@@ -131,6 +133,7 @@ class PlotView(RenderView):
                 axis.SetBehavior(vtk.vtkAxis.FIXED)
                 axis.SetUnscaledRange(*of("Range"))
             axis.SetGridVisible(bool(node.GetGridVisibility()))
+            axis.GetTitleProperties().SetBold(False)
             for texts, size in (
                 (axis.GetTitleProperties(), node.GetAxisTitleFontSize()),
                 (axis.GetLabelProperties(), node.GetAxisLabelFontSize()),
