@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import slicer
 
-pytestmark = pytest.mark.usefixtures("host")
+pytest.importorskip("PySide6")
+slicer = pytest.importorskip("slicer")
+
+
+@pytest.fixture(autouse=True)
+def host():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from host.host import Host
+
+    with Host(main_window=False) as host:
+        yield host
 
 
 class Worker:

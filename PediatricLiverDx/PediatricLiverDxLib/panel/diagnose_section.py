@@ -59,6 +59,7 @@ class DiagnoseSection:
     def _status(self) -> str:
         session = self._panel.session
         text = session.status.text
+        text = text[:1].upper() + text[1:]
         if not session.is_busy:
             return f"⚠ {text}" if session.status.problem else text
         if session.seconds_left is None or session.step is not Step.RUNNING:

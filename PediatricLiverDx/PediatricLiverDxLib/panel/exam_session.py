@@ -73,7 +73,6 @@ class _Run:
     on_done: Callable[[Path], None] | None
     progress: Progress = field(init=False)
     request_id: int | None = None
-    files: dict[str, str] = field(default_factory=dict)
     rois: tuple[str, ...] = ()
     asked: Any | None = None
     writing: Any | None = None
@@ -188,19 +187,26 @@ class ExamSession:
     def _hand_over(self, run: _Run, phases: Sequence[str]) -> None:
         """Begin with the next phase that the worker does not have yet; send the request when there is none left."""
         try:
-            for n, phase in enumerate(phases):
-                node, path = run.volumes[phase], self._folder / f"{phase}.nrrd"
-                run.files[phase] = str(path)
-                key = exam_input.exam_key({phase: node})
-                if self._handed_over.get(phase) != key or not path.exists():
-                    self._handed_over.pop(phase, None)
-                    self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
-                    run.writing = exam_input.writing_phase(node, path)
-                    self._later(0, lambda: self._write(run, key, phases[n:]))
-                    return
-            self._send(run)
+            left = list(phases)
+            while left and self._is_handed_over(run, left[0]):
+                left.pop(0)
+            if not left:
+                self._send(run)
+                return
+            phase, node = left[0], run.volumes[left[0]]
+            self._handed_over.pop(phase, None)
+            self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
+            key = exam_input.exam_key({phase: node})
+            run.writing = exam_input.writing_phase(node, self._file(phase))
+            self._later(0, lambda: self._write(run, key, left))
         except Exception as error:
             self._fail(error)
+
+    def _is_handed_over(self, run: _Run, phase: str) -> bool:
+        return self._handed_over.get(phase) == exam_input.exam_key({phase: run.volumes[phase]}) and self._file(phase).exists()
+
+    def _file(self, phase: str) -> Path:
+        return self._folder / f"{phase}.nrrd"
 
     def _write(self, run: _Run, key: tuple, phases: Sequence[str]) -> None:
         """Write a slab of the first of these phases, and let the event loop have its turn."""
@@ -223,7 +229,8 @@ class ExamSession:
             self._later(0, lambda: self._write(run, key, phases))
 
     def _send(self, run: _Run) -> None:
-        body: dict[str, Any] = {"files": run.files, "bundle": run.bundle or None}
+        files = {phase: str(self._file(phase)) for phase in run.volumes}
+        body: dict[str, Any] = {"files": files, "bundle": run.bundle or None}
         if run.name == "diagnose":
             included = self.exam.included_rois()
             run.rois, run.asked = tuple(roi.GetID() for roi in included), self.exam.asked()
@@ -280,9 +287,7 @@ class ExamSession:
         self.results += 1
         left_out = set(run.rois) - set(roi_of.values())
         notes = [_("A lesion outside the images was left out.")] if left_out & present else []
-        n = len(diagnosis.lesions)
-        done = _("One lesion was diagnosed.") if n == 1 else _("{n} lesions were diagnosed.").format(n=n) if n else _("No lesion was found.")
-        return " ".join([done, *notes, *run.warnings])
+        return " ".join([_diagnosed(len(diagnosis.lesions)), *notes, *run.warnings])
 
     def _refused(self, run: _Run, kind: str, sentence: str) -> None:
         if self._run is not run:
@@ -359,3 +364,9 @@ class ExamSession:
 
     def _rois(self) -> list[Any]:
         return list(self.exam.rois()) if self.exam is not None else []
+
+
+def _diagnosed(lesions: int) -> str:
+    if not lesions:
+        return _("No lesion was found.")
+    return _("One lesion was diagnosed.") if lesions == 1 else _("{n} lesions were diagnosed.").format(n=lesions)

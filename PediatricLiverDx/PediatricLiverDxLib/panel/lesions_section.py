@@ -30,6 +30,7 @@ class LesionsSection:
         table.horizontalHeader().setSectionResizeMode(_LESION, qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().setSectionResizeMode(_RESULT, qt.QHeaderView.Stretch)
         table.horizontalHeader().setSectionResizeMode(_STATE, qt.QHeaderView.ResizeToContents)
+        table.setIconSize(qt.QSize(10, 10))
         table.setHorizontalHeaderLabels([_("Lesion"), _("Result"), _("State")])
         table.itemChanged.connect(self._ticked)
         table.itemSelectionChanged.connect(self._selected)
@@ -93,7 +94,7 @@ class LesionsSection:
         texts = {
             _LESION: "\n".join(text for text in (lesion.name, lesion.size_text.replace(" × ", "×")) if text),
             _RESULT: "\n".join(results) or _("not diagnosed yet"),
-            _STATE: {"fresh": _("Up to date"), "stale": _("Changed"), "new": _("New")}[lesion.fresh],
+            _STATE: {"fresh": _("Up to\ndate"), "stale": _("Changed"), "new": _("New")}[lesion.fresh],
         }
         tip = {
             "fresh": _("The result belongs to this ROI as it is."),
@@ -117,7 +118,8 @@ class LesionsSection:
             font.setBold(lesion.fresh == "stale" and column == _STATE)
             item.setFont(font)
         side = next((side for side in SIDES if lesion.side_text.lower().startswith(side)), None)
-        colour = qt.QColor(*SIDES[side]) if side and lesion.fresh == "fresh" else qt.QColor(128, 128, 128)
+        grey = qt.QColor(128, 128, 128) if side else None
+        colour = qt.QColor(*SIDES[side]) if side and lesion.fresh == "fresh" else grey
         table.item(row, _RESULT).setData(qt.Qt.DecorationRole, colour)
         table.item(row, _LESION).setCheckState(state)
         return True

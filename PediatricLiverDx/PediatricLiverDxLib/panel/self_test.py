@@ -274,7 +274,7 @@ class Story:
             slicer.app.processEvents()
             time.sleep(0.005)
 
-    def _wait(self, condition: Callable[[], bool], complaint: str = "it took too long", meanwhile: Callable[[], None] = lambda: None) -> None:
+    def _wait(self, condition: Callable[[], bool], complaint: str = "it took long", meanwhile: Callable[[], None] = lambda: None) -> None:
         until = time.monotonic() + PATIENCE_S
         while not condition():
             self.test.assertLess(time.monotonic(), until, f"{complaint}: {self.session.status.text}")
