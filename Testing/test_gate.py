@@ -126,6 +126,12 @@ def test_exams_unlike_those_trained_on_are_not_trusted(networks, sure, name, cha
     assert "unlike the exams" in reasons
 
 
+def test_phases_that_are_strange_alike_are_named_in_one_sentence(networks, sure):
+    _, reasons = verdict_of(networks, changed(drawn_images(105), lambda hu: np.where(hu > -500, hu + 40, hu)), [sure])
+    assert reasons.count("unlike the exams") == 1
+    assert "pre-contrast, arterial, portal venous and delayed phases are unlike" in reasons
+
+
 def test_noise_without_a_body_is_not_to_be_trusted(networks, sure):
     rng = np.random.default_rng(0)
     verdict, _ = verdict_of(networks, changed(drawn_images(105), lambda hu: rng.normal(0, 300, hu.shape)), [sure])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,11 @@ def judge(
 def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
     gate = bundle.document["gate"]
     found = []
+    strange: dict[str, list[_StrangePhase]] = defaultdict(list)
     for phase, vector in exam.features.items():
         statistics = gate["phases"].get(phase)
         if statistics is None:
-            found.append((DO_NOT_TRUST, f"The bundle was not trained with a {PHASE_NAMES[phase]} phase."))
+            found.append((DO_NOT_TRUST, f"The networks were not trained with a {PHASE_NAMES[phase]} phase."))
             continue
         mean, precision = np.array(statistics["mean"]), np.array(statistics["precision"])
         missing = np.isnan(vector)
@@ -105,14 +107,31 @@ def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
         distance = _distance(vector, mean, precision)
         verdict = _verdict(distance, statistics)
         if verdict != TRUST:
-            words = " and ".join(_strangest(vector, mean, np.array(statistics["sd"])))
-            times = distance / statistics["usual"]
-            found.append((
-                verdict,
-                f"The {PHASE_NAMES[phase]} phase is unlike the exams that the bundle was trained on "
-                f"({times:.1f} times as far from their mean as is usual among them), most of all in {words}.",
-            ))
-    return found
+            words = _strangest(vector, mean, np.array(statistics["sd"]))
+            strange[verdict].append(_StrangePhase(phase, distance / statistics["usual"], words))
+    return [*found, *((verdict, _said_of(phases)) for verdict, phases in strange.items())]
+
+
+@dataclass(frozen=True)
+class _StrangePhase:
+    """Hold a phase unlike those trained on: how many times as far from their mean as is usual, and in what most of all."""
+
+    phase: str
+    times: float
+    words: list[str]
+
+
+def _said_of(strange: Sequence[_StrangePhase]) -> str:
+    """Say of all phases in one sentence what would be the same sentence about each."""
+    names = [PHASE_NAMES[one.phase] for one in strange]
+    which = f"{', '.join(names[:-1])} and {names[-1]} phases are" if len(names) > 1 else f"{names[0]} phase is"
+    low, high = (f"{bound(one.times for one in strange):.1f}" for bound in (min, max))
+    times = low if low == high else f"{low} to {high}"
+    words = [word for word, _ in Counter(word for one in strange for word in one.words).most_common(2)]
+    return (
+        f"The {which} unlike the exams that the networks were trained on ({times} times as far from their mean as is usual among them), "
+        f"most of all in {' and '.join(words)}."
+    )
 
 
 def _phase_findings(aligned: AlignedExam) -> list[tuple[str, str]]:
@@ -136,7 +155,7 @@ def _lesion_findings(bundle: Bundle, lesion: LesionDiagnosis, embedding: np.ndar
         distance = _distance(reduced, bundle.arrays["gate.mean"], bundle.arrays["gate.precision"])
         verdict = _verdict(distance, statistics)
         if verdict != TRUST:
-            found.append((verdict, f"{lesion.id} looks unlike the lesions that the bundle was trained on."))
+            found.append((verdict, f"{lesion.id} looks unlike the lesions that the networks were trained on."))
     if OPEN[0] < lesion.malignant_probability < OPEN[1]:
         found.append((LOOK, f"{lesion.id}: benign and malignant are nearly as likely as each other."))
     own = [values["malignant_probability"] for values in lesion.backbones.values()]
