@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from example_diagnosis import example_aligned, example_diagnosis
 from PediatricLiverDxLib import wording
+from PediatricLiverDxLib.attribution import PhaseShapley
 from PediatricLiverDxLib.colours import PHASE_COLOURS, SIDES
 from PediatricLiverDxLib.vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
@@ -18,7 +19,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 from exam_scene import add_volumes, loaded_scene, modified_events, move, placed, reopened  # noqa: E402
 from PediatricLiverDxLib.exam_folder import EXAM_FOLDER_NAME  # noqa: E402
 from PediatricLiverDxLib.exam_nodes import PHASE_ATTRIBUTE, ExamNodes  # noqa: E402
-from PediatricLiverDxLib.lesion_nodes import NEW_COLOUR, STALE_COLOUR, roi_of  # noqa: E402
+from PediatricLiverDxLib.lesion_nodes import NEW_COLOUR, STALE_COLOUR, fill_bars, roi_of  # noqa: E402
 from PediatricLiverDxLib.node_references import of_class  # noqa: E402
 from PediatricLiverDxLib.rois import Roi  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import vtk_matrix  # noqa: E402
@@ -298,6 +299,21 @@ def test_charts_have_a_bar_a_phase_in_its_colour(diagnosed):
             assert value == pytest.approx(lesion.phase_shapley[stage].values[phase] * 100, abs=0.006)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_bars_come_to_stand_on_their_numbers(loaded, n):
+    scene, *_ = loaded
+    table = scene.AddNewNodeByClass("vtkMRMLTableNode")
+    phases = PHASES[:n]
+    fill_bars(table, PhaseShapley("malignant", 0.5, 0.5 + 0.1 * n, dict.fromkeys(phases, 0.1)))
+    for k, phase in enumerate(phases):
+        near, far = (table.GetTable().GetColumnByName(f"{phase} place").GetValue(row) for row in (0, 1))
+        # vtkChartXY: all bars of a chart share 0.8 of the first two places' distance, and are shifted against each other by their width
+        width = 0.8 * (far - near) / n
+        assert width == pytest.approx(0.8)
+        assert near - ((n - 1) / 2 - k) * width == pytest.approx(k + 1)
+        assert far - near == pytest.approx(n)
+
+
 def test_a_phase_that_goes_takes_its_bar_along(diagnosed):
     scene, exam, _ = diagnosed
     lesson = DIAGNOSIS.lesions[0]
@@ -447,6 +463,22 @@ def test_everything_lies_in_the_folder_of_the_exam(diagnosed):
             item = hierarchy.GetItemParent(item)
         assert item == folder, node.GetName()
     assert len(volumes) == 4
+
+
+def test_an_exam_from_dicom_stays_in_its_study():
+    scene, parameters, volumes = loaded_scene(ALIGNED)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "P")
+    study = hierarchy.CreateStudyItem(patient, "S")
+    for volume in volumes.values():
+        hierarchy.CreateItem(study, volume)
+    exam = ExamNodes.of(scene, parameters)
+    exam.set_phases(volumes)
+    exam.show(DIAGNOSIS, {})
+    folder = hierarchy.GetItemByName(EXAM_FOLDER_NAME)
+    assert hierarchy.GetItemParent(folder) == study
+    for node in (*volumes.values(), *exam.rois()):
+        assert hierarchy.GetItemAncestorAtLevel(hierarchy.GetItemByDataNode(node), "Study") == study
 
 
 def test_a_users_own_folder_is_left_alone(diagnosed):

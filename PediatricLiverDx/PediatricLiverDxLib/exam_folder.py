@@ -5,11 +5,13 @@ A folder is found by a node that lies in it: its own number is another one after
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import slicer
 from vtkmodules.vtkCommonCore import vtkIdList
+
+_CONSTANTS = slicer.vtkMRMLSubjectHierarchyConstants
 
 EXAM_FOLDER_NAME = "Liver tumour diagnosis (research only)"
 #: Attribute of a lesion's folder: folders that somebody else made are left alone.
@@ -20,6 +22,19 @@ def begin_folder(node: Any) -> None:
     """Put a node into a new exam's folder."""
     hierarchy = _hierarchy(node)
     put(node, hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), EXAM_FOLDER_NAME))
+
+
+def keep_study(node: Any, volumes: Sequence[Any]) -> None:
+    """Move a node's exam folder into the DICOM study of volumes, when they are all of one, before they are put into the folder.
+
+    What is exported as DICOM takes patient and study from the folders around it.
+    """
+    hierarchy, folder = _hierarchy(node), folder_of(node)
+    level = _CONSTANTS.GetDICOMLevelStudy()
+    items = [item for item in map(hierarchy.GetItemByDataNode, volumes) if item]
+    studies = {hierarchy.GetItemAncestorAtLevel(item, level) for item in items}
+    if len(studies) == 1 and hierarchy.GetItemParent(folder) == hierarchy.GetSceneItemID() and (study := studies.pop()):
+        hierarchy.SetItemParent(folder, study)
 
 
 def folder_of(node: Any) -> int:
@@ -57,9 +72,8 @@ def end_lesion_folder(roi: Any, exam_folder: int) -> None:
 def remove_node(node: Any) -> None:
     """Remove a node from its scene and its folder; the application does the latter of itself, its core does not."""
     hierarchy, scene = _hierarchy(node), node.GetScene()
-    item = hierarchy.GetItemByDataNode(node)
     scene.RemoveNode(node)
-    if hierarchy.GetItemName(item) is not None and not _children(hierarchy, item):
+    if item := hierarchy.GetItemByDataNode(node):
         hierarchy.RemoveItem(item, False, False)
 
 

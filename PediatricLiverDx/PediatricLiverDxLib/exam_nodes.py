@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import wording
-from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, put, remove_from_lesion_folders, remove_node
+from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
 from .lesion_nodes import (
     colour_roi,
     fill_results,
@@ -116,6 +116,7 @@ class ExamNodes:
         for volume in self.phases().values():
             if volume not in volumes.values():
                 volume.RemoveAttribute(PHASE_ATTRIBUTE)
+        keep_study(anchor, list(volumes.values()))
         for phase in PHASES:
             volume = volumes.get(phase)
             refer(anchor, PHASE_ROLE + phase, volume)
@@ -155,7 +156,7 @@ class ExamNodes:
             prepare_roi(node)
             if not node.GetName() or node.GetAttribute(LESION_ATTRIBUTE) is None:
                 names = {roi.GetName() for roi in self.rois()}
-                name_roi(node, next(name for n in range(1, 10_000) if (name := f"New lesion {n}") not in names), "")
+                name_roi(node, next(name for n in range(1, 10_000) if (name := f"New lesion {n}") not in names), "new", "")
         anchor.AddNodeReferenceID(ROI_ROLE, node.GetID())
         put(node, folder_of(anchor))
         self.refresh(node)

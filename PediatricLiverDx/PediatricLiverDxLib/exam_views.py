@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 
 from .colours import CAM_OPACITY, CAM_THRESHOLD, PHASE_COLOURS
+from .node_references import of_class
 from .rois import nearest_to_ras
 from .vocabulary import PHASE_NAMES, PHASES
 from .volume_nodes import numpy_matrix, one_event, place_of_volume, set_threshold, threshold_of, voxels_to_ras
@@ -22,6 +23,8 @@ LAYOUT_ID = 52471
 VIEW_GROUP = 47
 CHART_TAG = "PediatricLiverDxChart"
 LEGEND_TITLE = "CAM"
+#: Node attribute of the legend.
+LEGEND_ATTRIBUTE = "PediatricLiverDx.Legend"
 
 
 def view_tag(phase: str) -> str:
@@ -103,7 +106,7 @@ def show_overlay(scene: Any, cam_node: Any | None, opacity: float = CAM_OPACITY,
             composite.SetForegroundVolumeID(cam_node.GetID() if cam_node is not None and phase in shown else None)
     if cam_node is not None:
         # four legends would hide what they explain
-        _legend(scene, cam_node, _slice(scene, shown[-1]) if shown else None)
+        _show_legend(scene, cam_node, _slice(scene, shown[-1]) if shown else None)
         set_overlay(scene, True, opacity, threshold)
 
 
@@ -231,19 +234,30 @@ def _legend_of(volume: Any) -> Any | None:
     return next((node for node in displays if node is not None and node.IsA("vtkMRMLColorLegendDisplayNode")), None)
 
 
-def _legend(scene: Any, volume: Any, view: Any | None) -> Any | None:
-    """Give a CAM volume a colour legend in one view; None where this Slicer has none."""
-    legend = _legend_of(volume)
-    if legend is None:
-        if not scene.IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
-            return None
-        legend = scene.AddNewNodeByClass("vtkMRMLColorLegendDisplayNode", "CAM legend")
-        legend.SetTitleText(LEGEND_TITLE)
-        legend.SetLabelFormat("%.1f")
-        legend.SetNumberOfLabels(3)
-        legend.SetSize(0.12, 0.4)
-        legend.SetPosition(0.97, 0.5)
-        legend.SetAndObservePrimaryDisplayNode(volume.GetScalarVolumeDisplayNode())
-        volume.AddAndObserveDisplayNodeID(legend.GetID())
-    legend.SetViewNodeIDs([view.GetID()] if view is not None else [])
-    return legend
+def _show_legend(scene: Any, volume: Any, view: Any | None) -> None:
+    """Explain the colours of a CAM in one view; nothing happens where this Slicer has no legends."""
+    for node in of_class(scene, "vtkMRMLColorLegendDisplayNode"):
+        # always a new one: a view that was made after a legend does not know of it
+        if node.GetAttribute(LEGEND_ATTRIBUTE):
+            scene.RemoveNode(node)
+    if not scene.IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
+        return
+    legend = scene.CreateNodeByClass("vtkMRMLColorLegendDisplayNode")
+    legend.UnRegister(None)
+    legend.SetName("CAM legend")
+    legend.SetAttribute(LEGEND_ATTRIBUTE, "1")
+    legend.SetTitleText(LEGEND_TITLE)
+    legend.SetLabelFormat("%.1f")
+    legend.SetNumberOfLabels(3)
+    legend.SetSize(0.1, 0.35)
+    legend.SetPosition(0.98, 0.5)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetFontFamilyToArial()
+        text.SetFontSize(13)
+    if view is not None:
+        legend.AddViewNodeID(view.GetID())
+    legend = scene.AddNode(legend)
+    legend.SetAndObservePrimaryDisplayNode(volume.GetScalarVolumeDisplayNode())
+    volume.AddAndObserveDisplayNodeID(legend.GetID())
+    # views do not hear of a display that is added to a volume
+    legend.Modified()

@@ -32,8 +32,8 @@ SCORE_ATTRIBUTE = "PediatricLiverDx.Score"
 #: Two boxes or volumes closer than this, mm, are the same.
 SAME_PLACE = 0.01
 
-#: Colour of a box that was not diagnosed yet (Okabe and Ito's yellow), and of one that was moved since.
-NEW_COLOUR, STALE_COLOUR = (240, 228, 66), (170, 170, 170)
+#: Colour of a box that was not diagnosed yet (Okabe and Ito's yellow), and of one that was moved since: of neither side, and seen on CT.
+NEW_COLOUR, STALE_COLOUR = (240, 228, 66), (255, 255, 255)
 
 #: Part of its place that a bar of a chart takes up, as VTK draws it.
 _BAR_WIDTH = 0.8
@@ -118,13 +118,13 @@ def prepare_roi(node: Any) -> None:
         display.SetGlyphScale(0.6)
 
 
-def name_roi(node: Any, name: str, description: str) -> None:
-    """Name a ROI for the views and for the list of nodes; the name is that of its file as well, so it is plain."""
+def name_roi(node: Any, name: str, label: str, description: str) -> None:
+    """Name a ROI for the list of nodes, and in short for the views; the name is that of its file as well, so it is plain."""
     with one_event(node):
         node.SetName(name)
         node.SetDescription(description)
         if node.GetNumberOfControlPoints():
-            node.SetNthControlPointLabel(0, name)
+            node.SetNthControlPointLabel(0, label)
 
 
 def colour_roi(node: Any, look: str, included: bool = True) -> None:

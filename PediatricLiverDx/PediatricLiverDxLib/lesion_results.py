@@ -40,7 +40,7 @@ def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any,
     with one_event(roi):
         roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
         roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
-        name_roi(roi, name, wording.verdict(lesion))
+        name_roi(roi, name, lesion.id, wording.verdict(lesion))
         _show_cam(roi, lesion, cam, colours, folder)
         table = _node_of(roi, TABLE_ROLE, "TableNode", folder)
         with _labelled(table, lesion, "phase values"):
