@@ -19,6 +19,7 @@ from PediatricLiverDxLib.exam_views import (  # noqa: E402
     LAYOUT_ID,
     LAYOUT_XML,
     VIEW_GROUP,
+    fit_views,
     jump_to,
     overlay,
     register_layout,
@@ -123,10 +124,19 @@ def test_a_wide_view_shows_the_whole_slice(shown):
     scene, exam = shown
     for size in ((800, 300), (300, 800)):
         view(scene, "AP").SetDimensions(*size, 1)
-        show_phases(scene, exam.phases())
+        fit_views(scene, exam.phases())
         width, height = view(scene, "AP").GetFieldOfView()[:2]
         assert width / height == pytest.approx(size[0] / size[1])
         assert width >= 319 and height >= 249
+
+
+def test_another_volume_is_laid_out_and_the_same_ones_keep_their_place(shown):
+    scene, exam = shown
+    view(scene, "AP").SetFieldOfView(50, 50, 1)
+    show_phases(scene, exam.phases())
+    assert view(scene, "AP").GetFieldOfView()[0] == 50
+    show_phases(scene, {**exam.phases(), "DP": exam.phases()["PC"]})
+    assert view(scene, "AP").GetFieldOfView()[0] > 300
 
 
 def test_an_absent_phase_leaves_its_view_empty(shown):
@@ -168,7 +178,7 @@ def test_a_volume_under_a_transform_is_laid_out_as_shown(shown):
     node.SetMatrixTransformToParent(vtk_matrix(matrix))
     before = numpy_matrix(view(scene, "AP").GetSliceToRAS())
     exam.phases()["PVP"].SetAndObserveTransformNodeID(node.GetID())
-    show_phases(scene, exam.phases())
+    fit_views(scene, exam.phases())
     np.testing.assert_allclose(numpy_matrix(view(scene, "AP").GetSliceToRAS())[:3, 3] - before[:3, 3], (100, 0, 0), atol=1e-6)
 
 
@@ -261,6 +271,8 @@ def test_a_saved_scene_gives_the_views_back(shown, tmp_path):
     chart = fresh.GetNodeByID(f"vtkMRMLPlotViewNode{CHART_TAG}").GetPlotChartNode()
     assert chart is again.chart_nodes(again.rois()[0])["stage1"]
     # a group is written as yes or no, so it is given again
+    before = numpy_matrix(view(fresh, "AP").GetSliceToRAS())
     show_phases(fresh, again.phases())
     assert view(fresh, "AP").GetViewGroup() == VIEW_GROUP
+    np.testing.assert_array_equal(numpy_matrix(view(fresh, "AP").GetSliceToRAS()), before)
     assert CAM_THRESHOLD != 0.25

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import wording
-from .exam_folder import EXAM_FOLDER_NAME, begin_folder, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
+from .exam_anchor import PHASE_ROLE, ROI_ROLE, anchor_of_volumes, anchors, by_phase, new_anchor, phases_changed, remember_phases
+from .exam_folder import EXAM_FOLDER_NAME, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
 from .lesion_nodes import (
     colour_roi,
     fill_results,
@@ -29,7 +30,7 @@ from .lesion_nodes import (
     summary_text,
 )
 from .lesion_results import CAM_ROLE, DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE, cam_of, charts_of, nodes_of, remove_result, show_lesion
-from .node_references import of_class, refer, refer_to_all, referred
+from .node_references import refer, refer_to_all, referred
 from .result_document import diagnosis_of, read_cam
 from .rois import IDENTITY, Roi
 from .vocabulary import PHASES, InputError
@@ -53,16 +54,13 @@ __all__ = ["EXAM_FOLDER_NAME", "LESION_ATTRIBUTE", "PHASE_ATTRIBUTE", "Asked", "
 
 #: Node attribute that says which phase a volume is.
 PHASE_ATTRIBUTE = "PediatricLiverDx.Phase"
-#: Node attribute of the text node that an exam hangs on.
-EXAM_ATTRIBUTE = "PediatricLiverDx.Exam"
 #: Node attribute of a ROI that the radiologist leaves out.
 LEFT_OUT_ATTRIBUTE = "PediatricLiverDx.LeftOut"
 
-#: References of the panel's parameters to their exam, and of an exam; those to phases have the phase behind them.
-EXAM_ROLE = "PediatricLiverDx.Exam"
-PHASE_ROLE, DIAGNOSED_ROLE = "PediatricLiverDx.Phase", "PediatricLiverDx.Diagnosed"
-ROI_ROLE = "PediatricLiverDx.Roi"
+#: References of an exam's text node beside those to its phases and ROIs.
 RESULTS_ROLE, SUMMARY_ROLE = "PediatricLiverDx.Results", "PediatricLiverDx.Summary"
+#: Reference of the panel's parameters to their exam.
+EXAM_ROLE = "PediatricLiverDx.Exam"
 
 #: Size of a box that is added without one, mm.
 NEW_SIZE = (40.0, 40.0, 40.0)
@@ -112,7 +110,7 @@ class ExamNodes:
         volumes = {phase: node for phase in PHASES if (node := nodes_by_phase.get(phase)) is not None and self._holds(node)}
         if not volumes:
             return
-        anchor = self._anchor_of_volumes(set(volumes.values()))
+        anchor = self._go_to_exam_of(set(volumes.values()))
         for volume in self.phases().values():
             if volume not in volumes.values():
                 volume.RemoveAttribute(PHASE_ATTRIBUTE)
@@ -131,7 +129,7 @@ class ExamNodes:
 
     def phases(self) -> dict[str, Any]:
         """Return phase -> volume node, of those that are still there."""
-        return _by_phase(self._anchor(), PHASE_ROLE)
+        return by_phase(self._anchor(), PHASE_ROLE)
 
     # ROIs ---------------------------------------------------------------------------------------------------------------------
 
@@ -214,7 +212,7 @@ class ExamNodes:
     def is_stale(self, roi: Any) -> bool:
         """Tell whether a ROI was diagnosed and it, or a phase, has been changed since."""
         diagnosed = roi.GetAttribute(DIAGNOSED_ATTRIBUTE)
-        return diagnosed is not None and (not is_same(shape_of(roi), np.array(json.loads(diagnosed))) or self._phases_changed())
+        return diagnosed is not None and (not is_same(shape_of(roi), np.array(json.loads(diagnosed))) or phases_changed(self._anchor()))
 
     def refresh(self, roi: Any) -> str:
         """Colour a ROI after it was moved and return "fresh", "stale" or "new"; cheap enough for every step of the mouse."""
@@ -285,7 +283,7 @@ class ExamNodes:
                 rois[lesion.id] = roi
         asked = asked or self.asked()
         # first, so that a ROI is never taken for stale while the result is filled in
-        self._remember_phases(asked)
+        remember_phases(anchor, asked.phases)
         anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
         others = [roi for roi in self.rois() if roi not in rois.values()]
         for roi in others:
@@ -370,59 +368,29 @@ class ExamNodes:
 
     def _anchor(self, make: bool = False) -> Any | None:
         """Return the text node that the exam hangs on."""
-        parameters = self._parameters if self._parameters is not None and self._parameters.GetScene() is self._scene else None
+        parameters = self._present_parameters()
         anchor = parameters.GetNodeReference(EXAM_ROLE) if parameters is not None else None
         if anchor is None:
-            anchors = self._anchors()
-            anchor = anchors[-1] if anchors else self._new_anchor() if make else None
+            known = anchors(self._scene)
+            anchor = known[-1] if known else new_anchor(self._scene) if make else None
             if anchor is not None and parameters is not None:
                 parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
         return anchor
 
-    def _anchors(self) -> list[Any]:
-        return [node for node in of_class(self._scene, "vtkMRMLTextNode") if node.GetAttribute(EXAM_ATTRIBUTE)]
+    def _present_parameters(self) -> Any | None:
+        """Return the parameter node unless it was removed with its scene."""
+        return self._parameters if self._parameters is not None and self._parameters.GetScene() is self._scene else None
 
-    def _new_anchor(self) -> Any:
-        anchor = new_node(self._scene, "TextNode", "Diagnosis")
-        anchor.SetAttribute(EXAM_ATTRIBUTE, "1")
-        begin_folder(anchor)
-        return anchor
-
-    def _anchor_of_volumes(self, volumes: set[Any]) -> Any:
-        """Return the exam that volumes belong to: the present one, else another of the scene, else a new one."""
-        present = self._anchor()
-        for anchor in ([present] if present is not None else []) + self._anchors()[::-1]:
-            known = {*_by_phase(anchor, PHASE_ROLE).values(), *_by_phase(anchor, DIAGNOSED_ROLE).values()}
-            empty = not known and not anchor.GetText() and not referred(anchor, ROI_ROLE)
-            if known & volumes or (empty and anchor is present):
-                break
-        else:
-            anchor = self._new_anchor()
-        if anchor is not present:
-            for roi in self.rois():
-                _set_visible(roi, False)
-            if self._parameters is not None and self._parameters.GetScene() is self._scene:
+    def _go_to_exam_of(self, volumes: set[Any]) -> Any:
+        """Make the exam that volumes belong to the present one, and show its ROIs instead of the former's."""
+        former = self._anchor()
+        anchor = anchor_of_volumes(self._scene, former, volumes)
+        if anchor is not former:
+            _set_visible(self.rois(), False)
+            _set_visible(referred(anchor, ROI_ROLE), True)
+            if self._present_parameters() is not None:
                 self._parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
-            for roi in referred(anchor, ROI_ROLE):
-                _set_visible(roi, True)
         return anchor
-
-    def _remember_phases(self, asked: Asked) -> None:
-        anchor = self._anchor(make=True)
-        for phase in PHASES:
-            id = asked.phases[phase][0] if phase in asked.phases else None
-            refer(anchor, DIAGNOSED_ROLE + phase, self._scene.GetNodeByID(id) if id else None)
-        anchor.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps({phase: place.tolist() for phase, (_, place) in asked.phases.items()}))
-
-    def _phases_changed(self) -> bool:
-        """Tell whether other volumes are the phases now, or they lie elsewhere, than when the exam was diagnosed."""
-        anchor = self._anchor()
-        then = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}") if anchor is not None else {}
-        now, diagnosed = self.phases(), _by_phase(anchor, DIAGNOSED_ROLE)
-        # a volume that was removed is missing in both, but not in what is remembered
-        if now != diagnosed or set(then) != set(now):
-            return True
-        return not all(is_same(place_of_volume(volume), np.array(then[phase])) for phase, volume in now.items())
 
     def _holds(self, node: Any) -> bool:
         return node is not None and node.GetID() is not None and self._scene.GetNodeByID(node.GetID()) is node
@@ -435,11 +403,7 @@ def _read(text: str) -> Diagnosis | None:
         return None
 
 
-def _by_phase(exam: Any | None, role: str) -> dict[str, Any]:
-    """Return phase -> volume of an exam's text node, of those that are still there."""
-    return {phase: volume for phase in PHASES for volume in referred(exam, role + phase)}
-
-
-def _set_visible(roi: Any, visible: bool) -> None:
-    if roi.GetDisplayNode() is not None:
-        roi.GetDisplayNode().SetVisibility(visible)
+def _set_visible(rois: Sequence[Any], visible: bool) -> None:
+    for roi in rois:
+        if roi.GetDisplayNode() is not None:
+            roi.GetDisplayNode().SetVisibility(visible)

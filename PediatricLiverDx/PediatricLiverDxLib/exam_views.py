@@ -72,27 +72,44 @@ def register_layout(layout_node: Any) -> None:
 
 
 def show_phases(scene: Any, nodes_by_phase: Mapping[str, Any]) -> None:
-    """Show each phase in its view, all in the planes of the same volume's slices, seen whole, linked.
+    """Show each phase in its view, linked; where a view shows another volume than before, all are laid out anew by fit_views.
 
-    The views follow the portal venous phase where there is one: they are linked only while their planes are the same.
+    Views that show these volumes already, as in a scene that was saved with them, keep zoom and place.
     """
-    shown = {phase: nodes_by_phase[phase] for phase in PHASES if nodes_by_phase.get(phase) is not None}
-    reference = next((shown[phase] for phase in ("PVP", "AP", "DP", "PC") if phase in shown), None)
+    shown = _shown(nodes_by_phase)
+    is_new = False
     for phase in PHASES:
-        composite = _composite(scene, phase)
-        with one_event(composite):
-            composite.SetBackgroundVolumeID(shown[phase].GetID() if phase in shown else None)
-            if phase not in shown:
-                composite.SetForegroundVolumeID(None)
-            composite.SetLinkedControl(1)
-            composite.SetHotLinkedControl(1)
         view = _slice(scene, phase)
         with one_event(view):
             view.SetViewGroup(VIEW_GROUP)
             view.SetLayoutLabel(phase)
             view.SetLayoutColor(*(channel / 255 for channel in PHASE_COLOURS[phase]))
-            if reference is not None and reference.GetImageData() is not None:
-                lay_slice(view, *slices_of(reference))
+        composite, id = _composite(scene, phase), shown[phase].GetID() if phase in shown else None
+        is_new = is_new or composite.GetBackgroundVolumeID() != id
+        with one_event(composite):
+            composite.SetBackgroundVolumeID(id)
+            if id is None:
+                composite.SetForegroundVolumeID(None)
+            composite.SetLinkedControl(1)
+            composite.SetHotLinkedControl(1)
+    if is_new:
+        fit_views(scene, nodes_by_phase)
+
+
+def fit_views(scene: Any, nodes_by_phase: Mapping[str, Any]) -> None:
+    """Lay all views into the planes of the same volume's slices, seen whole: they are linked only while their planes are the same.
+
+    That volume is the reference phase of a diagnosis, the portal venous one where there is one.
+    """
+    shown = _shown(nodes_by_phase)
+    reference = next((shown[phase] for phase in ("PVP", "AP", "DP", "PC") if phase in shown), None)
+    if reference is None or reference.GetImageData() is None:
+        return
+    plane = slices_of(reference)
+    for phase in PHASES:
+        view = _slice(scene, phase)
+        with one_event(view):
+            lay_slice(view, *plane)
 
 
 def show_overlay(scene: Any, cam_node: Any | None, opacity: float = CAM_OPACITY, threshold: float = CAM_THRESHOLD) -> None:
@@ -191,6 +208,10 @@ def lay_slice(view: Any, axes: np.ndarray, center: np.ndarray, extent: tuple[flo
     view.SetFieldOfView(seen, seen / shape, step)
     view.SetXYZOrigin(0, 0, 0)
     view.UpdateMatrices()
+
+
+def _shown(nodes_by_phase: Mapping[str, Any]) -> dict[str, Any]:
+    return {phase: nodes_by_phase[phase] for phase in PHASES if nodes_by_phase.get(phase) is not None}
 
 
 def _composites(scene: Any) -> Iterator[tuple[str, Any]]:
