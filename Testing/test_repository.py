@@ -16,7 +16,7 @@ MEGABYTE = 1_000_000
 
 IMPORTS = {*sys.stdlib_module_names, "numpy", "SimpleITK", "onnxruntime", "pydicom", "PediatricLiverDxLib"}
 #: Modules that speak MRML: they run on Slicer's core, with or without the application.
-MRML = {"scene", "exam_input", "exam_nodes", "exam_views", "lesion_nodes", "volume_nodes"}
+MRML = {"scene", "exam_folder", "exam_input", "exam_nodes", "exam_views", "lesion_nodes", "phase_files", "volume_nodes"}
 MRML_IMPORTS = {"slicer", "vtkmodules"}
 #: The folder panel/ is the only one that knows the application and Qt.
 PANEL_IMPORTS = MRML_IMPORTS | {"qt", "ctk", "vtk"}
