@@ -20,7 +20,7 @@ def host():
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     from host.host import Host
 
-    with Host(main_window=False) as host:
+    with Host() as host:
         yield host
 
 

@@ -1,0 +1,303 @@
+"""The panel in a window with a real worker: what a radiologist does, and what goes wrong meanwhile, ends in a usable panel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PySide6")
+slicer = pytest.importorskip("slicer")
+
+MODULE = Path(__file__).resolve().parents[1] / "PediatricLiverDx" / "PediatricLiverDx.py"
+
+#: Seconds in which anything here happens on a busy machine.
+PATIENCE = 120
+
+
+@pytest.fixture
+def host():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from host.host import Host
+
+    with Host(size=(1000, 900)) as host:
+        host.load(MODULE)
+        slicer.util.selectModule("PediatricLiverDx")
+        host.turn()
+        yield host
+        assert not host.errors
+
+
+@pytest.fixture
+def panel(host):
+    return slicer.util.getModuleWidget("PediatricLiverDx").panel
+
+
+@pytest.fixture
+def exam(host, panel, tiny_study, tiny_bundle):
+    """The panel with four loaded phases and a bundle that is quick."""
+    for phase in ("PC", "AP", "PVP", "DP"):
+        slicer.util.loadVolume(str(tiny_study / f"{phase}.nrrd"), {"name": phase})
+    panel.parameters.bundle = str(tiny_bundle)
+    panel.ui.assignButton.click()
+    host.turn()
+    return panel
+
+
+@pytest.fixture
+def diagnosed(host, exam):
+    exam.ui.runButton.click()
+    ended(host, exam)
+    assert not exam.session.status.problem, exam.session.status.text
+    assert exam.session.exam.rois()
+    return exam
+
+
+def ended(host, panel) -> None:
+    assert host.wait(lambda: not panel.session.is_busy, PATIENCE)
+    host.turn(0.05)
+
+
+def state_of(panel, row: int = 0) -> str:
+    return panel.ui.lesionTable.item(row, 2).text()
+
+
+def move(roi, millimetres: float = 5.0) -> None:
+    center = [0.0] * 3
+    roi.GetCenterWorld(center)
+    roi.SetCenterWorld(center[0] + millimetres, center[1], center[2])
+
+
+def test_is_no_wider_than_a_narrow_module_panel(diagnosed):
+    assert diagnosed.widget.parentWidget().minimumSizeHint().width() <= 320
+
+
+def test_says_first_what_the_model_is_good_for(host, panel):
+    assert host.wait(lambda: panel.model.state.checked, PATIENCE)
+    host.turn()
+    assert "phantoms only" in panel.ui.warningLabel.text
+    assert "Not a medical device" in panel.ui.researchLabel.text
+    assert panel.ui.bundleState.text.startswith("Files checked")
+
+
+def test_a_damaged_model_is_said_before_anything_runs(host, panel, tiny_bundle, tmp_path):
+    shutil.copytree(tiny_bundle, tmp_path / "damaged")
+    with (tmp_path / "damaged" / "detector.onnx").open("ab") as file:
+        file.write(b"x")
+    panel.parameters.bundle = str(tmp_path / "damaged")
+    assert host.wait(lambda: panel.model.state.checked and panel.model.state.problem, PATIENCE)
+    host.turn()
+    assert "detector.onnx" in panel.ui.bundleState.text
+
+
+def test_a_folder_without_a_model_is_said(host, panel, tmp_path):
+    panel.parameters.bundle = str(tmp_path)
+    assert host.wait(lambda: panel.model.state.problem, PATIENCE)
+    assert "There is no model" in panel.model.state.text
+
+
+def test_works_without_a_main_window():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from host.host import Host
+
+    with Host(main_window=False) as host:
+        representation = host.load(MODULE).widgetRepresentation()
+        representation.enter()
+        representation.exit()
+        representation.enter()
+        slicer.mrmlScene.Clear()
+        host.turn()
+        assert representation.self().panel.parameters is not None
+        assert not host.errors
+
+
+def test_nothing_shows_before_the_exam(host, panel):
+    from PediatricLiverDxLib import exam_views
+
+    assert panel.application.layout() != exam_views.LAYOUT_ID
+    assert not panel.ui.gateFrame.isVisible()
+    assert not panel.ui.progressBar.isVisible()
+    assert not panel.ui.openReportButton.isEnabled()
+
+
+def test_says_how_phases_were_recognised_and_how_they_fit(host, diagnosed):
+    assert diagnosed.ui.apStatus.text.startswith("Recognised by volume name")
+    assert "·" in diagnosed.ui.apStatus.text
+    assert "the others are aligned to it" in diagnosed.ui.pvpStatus.text
+
+
+def test_a_phase_chosen_by_hand_says_so(host, diagnosed):
+    diagnosed.ui.dpSelector.setCurrentNode(diagnosed.volumes()["PC"])
+    host.turn()
+    assert diagnosed.ui.dpStatus.text == "Chosen by you · not diagnosed with it yet"
+
+
+def test_the_button_is_cancel_while_it_runs(host, exam):
+    exam.ui.runButton.click()
+    assert exam.ui.runButton.text == "Cancel"
+    exam.ui.runButton.click()
+    ended(host, exam)
+    assert "Cancelled" in exam.ui.statusLabel.text
+    assert exam.ui.runButton.text == "Diagnose"
+
+
+def test_a_moved_roi_is_changed_at_once_and_the_first_one_when_it_is_back(host, diagnosed):
+    roi = diagnosed.session.exam.rois()[0]
+    move(roi)
+    host.turn()
+    assert state_of(diagnosed) == "Changed"
+    assert "before it was changed" in diagnosed.ui.camLabel.text
+    move(roi, -5.0)
+    host.turn()
+    assert state_of(diagnosed) == "Up to\ndate"
+
+
+def test_typing_a_roi_s_place_updates_automatically_after_a_while(host, diagnosed):
+    diagnosed.ui.automaticCheckBox.setChecked(True)
+    host.turn()
+    before = diagnosed.session.results
+    move(diagnosed.session.exam.rois()[0])
+    assert host.wait(lambda: diagnosed.session.results > before, PATIENCE)
+    host.turn()
+    assert state_of(diagnosed) == "Up to\ndate"
+    host.turn(1.0)
+    assert diagnosed.session.results == before + 1
+
+
+def test_an_unticked_lesion_is_left_out(host, diagnosed):
+    from host import qt
+
+    diagnosed.ui.addRoiButton.click()
+    host.turn()
+    diagnosed.ui.lesionTable.item(0, 0).setCheckState(qt.Qt.Unchecked)
+    host.turn()
+    _first, second = diagnosed.session.exam.rois()
+    assert diagnosed.session.exam.included_rois() == [second]
+
+
+def test_a_new_roi_lies_where_the_views_look_and_is_chosen(host, diagnosed):
+    diagnosed.ui.addRoiButton.click()
+    host.turn()
+    roi = diagnosed.session.exam.rois()[-1]
+    assert diagnosed.selected_lesion() == (roi, None)
+    assert state_of(diagnosed, 1) == "New"
+    assert diagnosed.ui.camLabel.text == "This lesion was not diagnosed yet."
+
+
+def test_removing_a_roi_takes_its_row_and_nodes_away(host, diagnosed):
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode")
+    diagnosed.ui.removeRoiButton.click()
+    host.turn()
+    assert diagnosed.ui.lesionTable.rowCount == len(diagnosed.session.exam.rois())
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == before - 2
+
+
+def test_a_roi_removed_elsewhere_takes_its_row_and_nodes_away(host, diagnosed):
+    slicer.mrmlScene.RemoveNode(diagnosed.session.exam.rois()[0])
+    host.turn(0.05)
+    assert diagnosed.ui.lesionTable.rowCount == len(diagnosed.session.exam.rois())
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLPlotChartNode") == 2 * len(diagnosed.session.exam.rois())
+
+
+def test_a_volume_removed_while_it_runs_ends_the_run(host, exam):
+    exam.ui.runButton.click()
+    slicer.mrmlScene.RemoveNode(exam.volumes()["AP"])
+    host.turn()
+    assert not exam.session.is_busy
+    assert "arterial volume was removed" in exam.ui.statusLabel.text
+    exam.ui.runButton.click()
+    ended(host, exam)
+    assert not exam.session.status.problem
+
+
+def test_leaving_while_it_runs_shows_the_result_on_coming_back(host, exam):
+    from PediatricLiverDxLib import exam_views
+
+    exam.ui.runButton.click()
+    slicer.util.selectModule("")
+    assert exam.application.layout() != exam_views.LAYOUT_ID
+    ended(host, exam)
+    slicer.util.selectModule("PediatricLiverDx")
+    host.turn()
+    assert exam.application.layout() == exam_views.LAYOUT_ID
+    assert state_of(exam) == "Up to\ndate"
+    assert exam_views.overlay(slicer.mrmlScene) is not None
+
+
+def test_a_layout_that_the_user_chose_stays_on_leaving(host, exam):
+    exam.application.set_layout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+    slicer.util.selectModule("")
+    assert exam.application.layout() == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
+
+
+def test_reloading_while_it_runs_ends_the_worker_and_works_on(host, exam):
+    exam.ui.runButton.click()
+    worker = slicer.util.getModuleWidget("PediatricLiverDx").logic.worker
+    slicer.util.reloadScriptedModule("PediatricLiverDx")
+    host.turn(0.1)
+    assert not worker.is_running
+    new = slicer.util.getModuleWidget("PediatricLiverDx").panel
+    assert new is not exam
+    assert len(new.volumes()) == 4
+    new.ui.runButton.click()
+    ended(host, new)
+    assert not new.session.status.problem, new.session.status.text
+
+
+def test_a_declined_installation_is_a_sentence(host, exam, monkeypatch):
+    monkeypatch.setattr(type(exam.installation), "is_complete", lambda self: False)
+    monkeypatch.setattr(type(exam.installation), "ask_and_install", lambda self, ask: False)
+    exam.ui.runButton.click()
+    host.turn()
+    assert exam.ui.statusLabel.text.startswith("⚠ Nothing was installed")
+    assert exam.ui.runButton.isEnabled()
+
+
+def test_results_that_cannot_be_saved_are_a_sentence(host, diagnosed, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    diagnosed.report.save(tmp_path / "file")
+    ended(host, diagnosed)
+    assert diagnosed.session.status.problem
+    assert "expected a folder" in diagnosed.ui.statusLabel.text
+    assert diagnosed.ui.savedLabel.text == "Not saved yet."
+
+
+def test_saved_results_that_changed_since_are_told(host, diagnosed, tmp_path):
+    diagnosed.report.save(tmp_path / "results")
+    ended(host, diagnosed)
+    assert diagnosed.ui.savedLabel.text == f"Saved in {tmp_path / 'results'}."
+    move(diagnosed.session.exam.rois()[0])
+    diagnosed.ui.runButton.click()
+    ended(host, diagnosed)
+    assert "changed since" in diagnosed.ui.savedLabel.text
+
+
+def test_the_report_opens_without_being_saved_and_is_written_once(host, diagnosed, monkeypatch):
+    opened = []
+    monkeypatch.setattr(type(diagnosed.application), "open", lambda self, path: opened.append(path) or True)
+    diagnosed.ui.openReportButton.click()
+    ended(host, diagnosed)
+    assert opened[0].is_file()
+    diagnosed.ui.openReportButton.click()
+    assert len(opened) == 2
+    assert not diagnosed.session.is_busy
+
+
+def test_closing_ends_the_worker_and_takes_its_folder_along(tiny_study):
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from host.host import Host
+
+    with Host() as host:
+        host.load(MODULE)
+        slicer.util.selectModule("PediatricLiverDx")
+        widget = slicer.util.getModuleWidget("PediatricLiverDx")
+        slicer.util.loadVolume(str(tiny_study / "PVP.nrrd"), {"name": "PVP"})
+        widget.ui.assignButton.click()
+        widget.ui.runButton.click()
+        worker, folders = widget.logic.worker, []
+        worker.when_ready(folders.append)
+        assert host.wait(lambda: folders, PATIENCE)
+    assert not worker.is_running
+    assert not folders[0].exists()
