@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..private_folder import PREFIX
+from ..private_folder import PREFIX, remove_abandoned
 from ..vocabulary import InputError
 from ..worker import LONGEST_LINE, PROTOCOL
 from .application import value_of
@@ -230,6 +231,7 @@ class _Process:
         self._is_over = False
         #: What to say at the end where the process was ended from here.
         self._reason: tuple[str, str] | None = None
+        self._temporary = Path(environment.value("TMPDIR", "") or tempfile.gettempdir())
         self._process = qt.QProcess(parent)
         self._process.setProcessEnvironment(environment)
         # -m looks for modules here first: not in whatever folder the application was started from
@@ -332,7 +334,10 @@ class _Process:
 
     def _clear(self) -> None:
         """Remove what a worker that was killed could not."""
-        if self.folder is not None and self.folder.name.startswith(PREFIX):
+        if self.folder is None:
+            # it may have made one and not said so yet
+            remove_abandoned(self._temporary)
+        elif self.folder.name.startswith(PREFIX):
             shutil.rmtree(self.folder, ignore_errors=True)
         self._process.deleteLater()
 
