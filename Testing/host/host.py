@@ -136,8 +136,7 @@ class Host:
             self.window.deleteLater()
             self.window = None
         self.turn()
-        self._mrml.scene.Clear(1)
-        self._mrml.scene.SetDataIOManager(None)
+        self._mrml.stop()
         vars(slicer).update(self._before)
         sys.excepthook = self._hook
         self._temporary.cleanup()

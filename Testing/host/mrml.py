@@ -46,6 +46,14 @@ class Mrml:
     #: The scene does not own these.
     kept: list[Any] = field(repr=False)
 
+    def stop(self) -> None:
+        """Let every logic go of the scene, then empty it; the layout logic would look for its node while that is taken away."""
+        for logic in (self.layout_logic, *reversed(self.logics.values())):
+            logic.SetMRMLScene(None)
+        self.scene.Clear(1)
+        self.application_logic.SetMRMLScene(None)
+        self.scene.SetDataIOManager(None)
+
 
 def start(folder: Path) -> Mrml:
     """Return a new scene with everything that Slicer adds to it before the first module is shown.
