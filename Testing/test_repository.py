@@ -20,9 +20,11 @@ MRML = {"scene", "exam_folder", "exam_input", "exam_nodes", "exam_views", "lesio
 MRML_IMPORTS = {"slicer", "vtkmodules"}
 #: The folder panel/ is the only one that knows the application and Qt.
 PANEL_IMPORTS = MRML_IMPORTS | {"qt", "ctk", "vtk"}
+#: One name more, for the one file of the panel that it is there for; all of them are part of Slicer.
+SINGLE_IMPORTS = {"installation": {"pip", "packaging"}, "self_test": {"SampleData"}}
 
 #: What is started as a process of its own: it speaks to whoever started it, and may set (not read) its own environment.
-PROGRAMS = {"cli", "worker"}
+PROGRAMS = {"cli", "worker", "self_test"}
 
 HOME_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|work|Users)/\w")
 REGISTRY = re.compile("|".join(("py" + r"pi\.org", "python" + r"hosted", r"download\.py" + "torch", "file:/" + "//")))
@@ -99,6 +101,7 @@ def test_lines_end_with_lf():
 @pytest.mark.parametrize("module", library_modules(), ids=lambda path: path.stem)
 def test_library_module_imports_only_what_runs_beside_slicer(module):
     further = PANEL_IMPORTS if module.parent.name == "panel" else MRML_IMPORTS if module.stem in MRML else set()
+    further = further | SINGLE_IMPORTS.get(module.stem, set())
     assert imported_names(ast.parse(module.read_text(encoding="utf-8"))) <= IMPORTS | further
 
 
