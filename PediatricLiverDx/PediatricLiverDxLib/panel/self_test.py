@@ -249,7 +249,8 @@ class Story:
         self.widget = slicer.util.getModuleWidget(MODULE)
         self.panel, self.ui, self.logic = self.widget.panel, self.widget.ui, self.widget.logic
         self.session = self.logic.session
-        self._layout_before = self.panel.application.layout()
+        # just after its start the application may not have chosen a layout yet
+        self._layout_before = self.panel.application.layout() or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         self.widget.enter()
         self._settle()
 
