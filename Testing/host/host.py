@@ -99,9 +99,12 @@ class Host:
     def turn(self, seconds: float = 0.0) -> None:
         """Let the event loop turn for so long, and once at least."""
         end = time.monotonic() + seconds
-        self.app.processEvents()
-        while time.monotonic() < end:
-            self.app.processEvents(QtCore.QEventLoop.AllEvents, 20)
+        while True:
+            self.app.processEvents()
+            # deleteLater() waits for this, which Slicer's own event loop does
+            self.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
+            if time.monotonic() >= end:
+                return
             time.sleep(0.002)
 
     def wait(self, until: Callable[[], Any], seconds: float = 30.0) -> bool:

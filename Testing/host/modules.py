@@ -8,8 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from PySide6 import QtWidgets
-
 from . import qt
 from .qmrml import qMRMLWidget
 
@@ -120,4 +118,3 @@ def unload(module: ScriptedModule, manager: Any) -> None:
         manager.say_unloading(module.name)
         widget.setParent(None)
         widget.deleteLater()
-        QtWidgets.QApplication.processEvents()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import vtk
@@ -27,6 +28,13 @@ class qMRMLWidget(qt.QWidget):
         if scene is not self._scene:
             self._scene = scene
             self.mrmlSceneChanged.emit(scene)
+
+
+def _let_go(tags: list[tuple[Any, int]], *_arguments: object) -> None:
+    """Take back observations."""
+    for caller, tag in tags:
+        caller.RemoveObserver(tag)
+    tags.clear()
 
 
 class qMRMLNodeComboBox(qt.QWidget):
@@ -60,6 +68,8 @@ class qMRMLNodeComboBox(qt.QWidget):
         super().__init__(parent)
         self._scene: Any = None
         self._tags: list[tuple[Any, int]] = []
+        # by the list and not by a method: the widget has gone when this is called
+        self.destroyed.connect(functools.partial(_let_go, self._tags))
         self._wanted = ""
         self._told: Any = None
         self._box = qt.QComboBox(self)
@@ -80,9 +90,7 @@ class qMRMLNodeComboBox(qt.QWidget):
     def setMRMLScene(self, scene: Any) -> None:
         if scene is self._scene:
             return
-        for caller, tag in self._tags:
-            caller.RemoveObserver(tag)
-        self._tags = []
+        _let_go(self._tags)
         self._scene = scene
         if scene is not None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):

@@ -41,11 +41,8 @@ class QProcess(QtCore.QProcess):
 
     def __init__(self, parent: QtCore.QObject | None = None) -> None:
         super().__init__(parent)
-        self._finished = _ExitCodeOnly(super().finished)
-
-    @property
-    def finished(self) -> _ExitCodeOnly:
-        return self._finished
+        # PySide6 looks for a signal among the instance's own attributes first
+        self.__dict__["finished"] = _ExitCodeOnly(self.finished)
 
 
 class QUiLoader(QtUiTools.QUiLoader):
