@@ -111,6 +111,8 @@ class _Parameter:
         if not self.is_node and self.type not in (bool, int, float, str, pathlib.Path):
             raise TypeError(f"Testing/host cannot keep {name} of type {self.type} in a parameter node")
         self.validators = [note for note in notes if isinstance(note, Validator)]
+        if strange := [note for note in notes if not isinstance(note, (Validator, Default))]:
+            raise TypeError(f"Testing/host does not know the annotations {strange} of {name}")
         annotated_default = next((note for note in notes if isinstance(note, Default)), None)
         empty = Default(None if self.is_node else self.type())
         self.default = default or annotated_default or empty
@@ -234,9 +236,6 @@ class _Wrapper:
 
     def dataType(self, name: str) -> Any:
         return self._parameter(name).annotated
-
-    def isCached(self, name: str) -> bool:
-        return bool(self._parameter(name))
 
     def _parameter(self, name: str) -> _Parameter:
         if name not in self.allParameters:
