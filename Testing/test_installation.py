@@ -237,6 +237,24 @@ def test_an_unpacked_package_for_another_python_is_refused(made, tmp_path):
     assert list((tmp_path / "site").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("here", "fitting", "others"),
+    [
+        ("linux-x86_64", ["manylinux_2_28_x86_64", "manylinux2014_x86_64", "linux_x86_64"], ["manylinux_2_28_aarch64", "win_amd64"]),
+        ("win-amd64", ["win_amd64"], ["win32", "manylinux_2_28_x86_64", "win_arm64"]),
+        ("macosx-11.0-arm64", ["macosx_14_0_arm64", "macosx_11_0_universal2"], ["macosx_13_0_x86_64", "win_amd64"]),
+        ("macosx-10.13-x86_64", ["macosx_13_0_x86_64", "macosx_11_0_universal2"], ["macosx_14_0_arm64"]),
+    ],
+)
+def test_which_platforms_fit(monkeypatch, here, fitting, others):
+    monkeypatch.setattr("sysconfig.get_platform", lambda: here)
+    own = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    fits = module()._fits
+    assert all(fits(f"{own}-{own}-{platform}") for platform in (*fitting, "any"))
+    assert not any(fits(f"{own}-{own}-{platform}") for platform in others)
+    assert fits(f"cp37-abi3-{fitting[0]}") and not fits(f"cp27-cp27m-{fitting[0]}") and not fits("nonsense")
+
+
 def test_a_folder_without_it_and_one_that_is_not_there_are_sentences(made, tmp_path):
     for folder in (tmp_path / "site", tmp_path / "nowhere"):
         with pytest.raises(InputError, match="choose another folder"):

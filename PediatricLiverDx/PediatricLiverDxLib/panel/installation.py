@@ -10,9 +10,10 @@ import importlib.metadata
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +123,7 @@ class Installation:
     def _copy(self, folder: Path) -> None:
         """Copy the package and what says where it came from, whole or not at all."""
         facts = next(iter(folder.glob(f"{self._package}-*.dist-info")), None)
-        if facts is None or not _tags_of(facts) & _fitting_tags():
+        if facts is None or not any(_fits(tag) for tag in _tags_of(facts)):
             raise self._does_not_fit()
         parts = [part for part in (folder / self._package, folder / f"{self._package}.libs", facts) if part.is_dir()]
         try:
@@ -168,16 +169,10 @@ class Installation:
 
     def _does_not_fit(self) -> InputError:
         sentence = _("The {package} in that folder could not be used here; it takes one for Python {python} on {platform}, {versions}.")
-        python = ".".join(str(n) for n in _python())
+        python = ".".join(str(n) for n in sys.version_info[:2])
         return InputError(
             sentence.format(package=self._package, python=python, platform=sysconfig.get_platform(), versions=", ".join(self._wanted()))
         )
-
-
-def _python() -> Sequence[int]:
-    import sys
-
-    return sys.version_info[:2]
 
 
 def _is_found(name: str) -> bool:
@@ -199,10 +194,18 @@ def _tags_of(facts: Path) -> set[str]:
         return set()
 
 
-def _fitting_tags() -> set[str]:
-    """Return the tags ("cp312-cp312-win_amd64") of wheels that this Python can use."""
-    try:
-        from packaging import tags
-    except ImportError:
-        from pip._vendor.packaging import tags
-    return {str(tag) for tag in tags.sys_tags()}
+def _fits(tag: str) -> bool:
+    """Tell whether this Python can use what a wheel of a tag ("cp312-cp312-win_amd64") holds; a system that is too old is not seen."""
+    python, abi, platform = tag.split("-")[:3] if tag.count("-") == 2 else ("", "", "")
+    major, minor = sys.version_info[:2]
+    own = f"cp{major}{minor}"
+    of_python = (python in (f"py{major}", own) and abi in ("none", own)) or abi == "abi3"
+    system, _separator, machine = sysconfig.get_platform().replace("-", "_").replace(".", "_").partition("_")
+    if system == "macosx":
+        machine = machine.rpartition("_")[2] if not machine.endswith("x86_64") else "x86_64"
+        of_platform = platform.startswith("macosx_") and platform.endswith((machine, "universal2"))
+    elif system == "linux":
+        of_platform = re.fullmatch(rf"(?:many|)linux\w*_{machine}", platform) is not None
+    else:
+        of_platform = platform == f"{system}_{machine}".strip("_")
+    return of_python and (of_platform or platform == "any")
