@@ -123,7 +123,7 @@ def test_nothing_shows_before_the_exam(host, panel):
 
 
 def test_says_how_phases_were_recognised_and_how_they_fit(host, diagnosed):
-    assert diagnosed.ui.apStatus.text.startswith("Recognised by volume name")
+    assert diagnosed.ui.apStatus.text.startswith("From volume name")
     assert "·" in diagnosed.ui.apStatus.text
     assert "the others are aligned to it" in diagnosed.ui.pvpStatus.text
 

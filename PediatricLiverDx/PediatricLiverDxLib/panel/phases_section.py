@@ -72,7 +72,7 @@ class PhasesSection:
 
     def _line(self, phase: str, volume: Any) -> str:
         of, _separator, how = (volume.GetAttribute(HOW_ATTRIBUTE) or "").partition(": ")
-        recognised = _("Recognised by {how}").format(how=how) if of == phase and how else _("Chosen by you")
+        recognised = _("From {how}").format(how=how) if of == phase and how else _("Chosen by you")
         diagnosis = self._panel.diagnosis()
         if diagnosis is not None and self._panel.session.exam.phases().get(phase) is not volume:
             return _("{how} · not diagnosed with it yet").format(how=recognised)

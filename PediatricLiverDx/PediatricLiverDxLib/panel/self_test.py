@@ -34,6 +34,7 @@ class Story:
         self.test = test
         self._folder = Path(tempfile.mkdtemp(prefix="PediatricLiverDxTest-"))
         self._layout_before: int | None = None
+        self._cached_before = self._cached()
 
     def run(self) -> None:
         """Tell all of it, and tidy up however it ends."""
@@ -290,6 +291,11 @@ class Story:
     def _assert_done(self) -> None:
         self.test.assertFalse(self.session.status.problem, self.session.status.text)
 
+    @staticmethod
+    def _cached() -> set[Path]:
+        """Return the files that Sample Data keeps of the sample case."""
+        return set(Path(slicer.mrmlScene.GetCacheManager().GetRemoteCacheDirectory()).glob(f"{MODULE}-*"))
+
     def _tidy(self) -> None:
         if hasattr(self, "session"):
             self.session.stop()
@@ -297,6 +303,8 @@ class Story:
             self.widget.exit()
         slicer.mrmlScene.Clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+        for path in self._cached() - self._cached_before:
+            path.unlink()
         if hasattr(self, "widget"):
             self._settle()
 
