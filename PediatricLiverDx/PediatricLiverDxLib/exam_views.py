@@ -270,11 +270,11 @@ def _show_legend(scene: Any, volume: Any, view: Any | None) -> None:
     legend.SetTitleText(LEGEND_TITLE)
     legend.SetLabelFormat("%.1f")
     legend.SetNumberOfLabels(3)
-    legend.SetSize(0.1, 0.35)
+    # its letters are as large as its width allows
+    legend.SetSize(0.07, 0.35)
     legend.SetPosition(0.98, 0.5)
     for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
         text.SetFontFamilyToArial()
-        text.SetFontSize(13)
     if view is not None:
         legend.AddViewNodeID(view.GetID())
     legend = scene.AddNode(legend)

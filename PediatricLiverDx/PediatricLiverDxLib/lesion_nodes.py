@@ -194,9 +194,10 @@ def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) 
         remove_node(chart.GetNthNodeReference(SERIES_ROLE, n))
         chart.RemoveNthNodeReferenceID(SERIES_ROLE, n)
     with one_event(chart):
-        chart.SetTitle(f"{lesion_name}: what speaks for {wording.noun(shapley.of)}")
+        # short enough for a chart beside the slices
+        chart.SetTitle(f"{lesion_name}: {wording.noun(shapley.of)}")
         chart.SetTitleFontSize(14)
-        chart.SetXAxisTitle("   ".join(f"{n} {PHASE_NAMES[phase]}" for n, phase in enumerate(shapley.values, 1)))
+        chart.SetXAxisTitle("     ".join(f"{n} {phase}" for n, phase in enumerate(shapley.values, 1)))
         chart.SetYAxisTitle("percentage points that the phase adds")
         chart.SetAxisTitleFontSize(12)
         chart.SetGridVisibility(True)
