@@ -22,7 +22,6 @@ import numpy as np
 from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.composites import (
     COMPOSITE_SIZE,
-    DETECTOR_SIZE,
     FULL_COMPOSITE_MM,
     ROI_MARGIN,
     DetectorTransform,
@@ -68,7 +67,7 @@ class CachedLesion:
 
 @dataclass(frozen=True)
 class DetectorSlice:
-    """One cached detector input: slice index, boxes (n, 4) in detector pixels, the lesion (by size) of each, and whether it has none.
+    """One cached detector input: slice index, boxes (n, 4) in its pixels, the lesion (by size) of each, and whether it has none.
 
     A slice with nothing but sections below SMALLEST_SECTION has no boxes and yet is not empty.
     """
@@ -143,7 +142,7 @@ def cut_exam(record: ExamRecord, folder: Path, settings: CacheSettings, seed: in
     cut_out = [crop(aligned, lesion, place) for lesion, place in zip(cut, places, strict=True)]
     shown = [composites(aligned, Roi.from_index_box(aligned.grid, lesion.box)) for lesion in cut]
     chosen, groups = _detector_slices(aligned, lesions, len(cut), settings, rng)
-    transform = detector_transform(aligned)
+    transform = detector_transform(aligned, settings.slice_size)
     images = np.rint(detector_images(aligned, transform, chosen) * 255).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
     # until it is written again, the folder counts as not made
@@ -194,7 +193,7 @@ def _kept_key(folder: Path) -> str | None:
 
 def _key(record: ExamRecord, settings: CacheSettings, seed: int) -> str:
     """Return a hash of all that decides what is cut out of an exam."""
-    geometry = [COMPOSITE_SIZE, DETECTOR_SIZE, ROI_MARGIN, FULL_COMPOSITE_MM, CROP_SIZE, CROP_MARGIN]
+    geometry = [COMPOSITE_SIZE, ROI_MARGIN, FULL_COMPOSITE_MM, CROP_SIZE, CROP_MARGIN]
     return hashlib.sha256(json.dumps([source_key(record), asdict(settings), seed, geometry]).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
 """Everything a run does, as data: read from one JSON file, saved with the run.
 
 configs/paper.json has the settings of arXiv 2511.19478 as far as they can be set. What stays different there: weights start at random, one
-trunk has three heads, the weights are averaged, the optimiser has momentum, images are 128 (classifiers) and 256 (detector) pixels, and
+trunk has three heads, the weights are averaged, the optimiser has momentum, images are 128 (classifiers) and 320 (detector) pixels, and
 the detector's intensity, scale, shift and rotation and the classifiers' intensity, rotation and flips are jittered by the defaults below.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PediatricLiverDxLib.composites import DETECTOR_SIZE
 from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 
 
@@ -37,6 +38,9 @@ class CacheSettings:
     #: Slices with a lesion, besides the K of each cut lesion, and slices without, that the detector learns from.
     positive_slices: int = 6
     negative_slices: int = 5
+    #: Side of the detector's slices as they are kept, pixels; training enlarges them to DETECTOR_SIZE. Less saves room where the exams show
+    #: no more.
+    slice_size: int = DETECTOR_SIZE
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class DetectorSettings:
     #: Classes whose PKCP images take any of the K^4 choices; the others take the same slice in every phase.
     expanded_classes: tuple[str, ...] = CLASSES
     negative_share: float = 0.3
+    #: Share of the images that are drawn from slices with a small lesion, one below `small` of the image's side: few slices of an exam show
+    #: it, and every exam being equally likely it is hardly seen.
+    small_share: float = 0.0
+    small: float = 0.1
     phase_dropout: float = 0.35
     scale: float = 0.35
     translation: float = 0.1

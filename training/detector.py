@@ -6,6 +6,7 @@ and images that are slices of four phases.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,10 @@ from monai.data import ThreadBuffer
 from PediatricLiverDxLib.composites import DETECTOR_SIZE
 from PediatricLiverDxLib.detection import boxes_of
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from ultralytics.nn.tasks import DetectionModel
@@ -51,7 +54,11 @@ def build_detector(architecture: str = "yolov8n.yaml", weights: Path | None = No
     model = DetectionModel(architecture, ch=len(PHASES), nc=1, verbose=False)
     model.args = GAINS
     if weights is not None:
-        model.load_state_dict(load_file(weights))
+        try:
+            model.load_state_dict(load_file(weights))
+        except (OSError, RuntimeError, SafetensorError):
+            message = f"{weights.name} does not hold the weights of {architecture}; give those of a detector trained here."
+            raise InputError(message) from None
         model.eval()
     return model
 
@@ -62,25 +69,27 @@ def train_detector(
     folder: Path,
     *,
     device: str = "auto",
+    start: Path | None = None,
     stop_after: int | None = None,
 ) -> Path:
     """Train on exams["train"], watching exams["validation"]; return the file of the averaged weights.
 
-    Goes on where `folder` left off; `stop_after` ends after that many epochs in all, as an interruption would.
+    Begins at random weights, or at those of `start`, a .safetensors file of a former training. Goes on where `folder` left off;
+    `stop_after` ends after that many epochs in all, as an interruption would.
     """
     settings = configuration.detector
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target = pick_device(device)
     torch.manual_seed(configuration.seed)
-    model = build_detector(settings.architecture).to(target, memory_format=torch.channels_last)
+    model = build_detector(settings.architecture, start).to(target, memory_format=torch.channels_last)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
     batches = DetectorBatches(exams["train"], settings, seed=configuration.seed)
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
-    key = training_key(settings, configuration.seed, exams)
+    key = training_key(settings, configuration.seed, exams, start=hashlib.sha256(start.read_bytes()).hexdigest() if start else "")
     first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
     configuration.write(folder / "configuration.json")
     last = min(settings.epochs, stop_after if stop_after is not None else settings.epochs)
@@ -134,9 +143,9 @@ def validate(model: nn.Module, exams: Sequence[CachedExam], device: torch.device
     for exam in exams:
         composites = sorted({place for group in exam.groups for place in group})
         empty = [n for n, one in enumerate(exam.slices) if one.empty]
-        found = detect(model, exam.images[composites + empty], device)
+        found = detect(model, enlarged(exam.images[composites + empty]), device)
         predictions += found[: len(composites)]
-        truths += [exam.slices[place].boxes for place in composites]
+        truths += [exam.slices[place].boxes * (DETECTOR_SIZE / exam.images.shape[-1]) for place in composites]
         false_scores += [boxes[:, 4].max() if len(boxes) else 0.0 for boxes in found[len(composites) :]]
     if not truths:
         return {}
@@ -144,6 +153,14 @@ def validate(model: nn.Module, exams: Sequence[CachedExam], device: torch.device
         "map40": average_precision(predictions, truths, MATCH_IOU),
         "empty_slices_above_0.3": float(np.mean(np.array(false_scores) > 0.3)) if false_scores else 0.0,
     }
+
+
+def enlarged(images: np.ndarray) -> np.ndarray:
+    """Return cached slices (n, phase, row, column), uint8, as the network's input of DETECTOR_SIZE: float32 in [0, 1]."""
+    scaled = torch.from_numpy(np.array(images)).float() / 255
+    if scaled.shape[-1] != DETECTOR_SIZE:
+        scaled = functional.interpolate(scaled, size=(DETECTOR_SIZE, DETECTOR_SIZE), mode="bilinear", align_corners=False)
+    return scaled.numpy()
 
 
 def _epoch(

@@ -28,12 +28,18 @@ class DetectorBatch:
 class DetectorBatches:
     """Draws batches; what an epoch holds depends only on the seed and the epoch's number.
 
-    A share of the images has no lesion. Of the others every exam is equally likely, then every one of its slices; a share of them are
-    PKCP composites: each phase shows one of a lesion's K slices (pkcp.choices_of), and each lesion's box encloses its boxes in them.
+    A share of the images has no lesion, a share shows a small one, each slice with one equally likely. Of the others every exam is equally
+    likely, then every one of its slices; a share of them are PKCP composites: each phase shows one of a lesion's K slices
+    (pkcp.choices_of), and each lesion's box encloses its boxes in them.
     """
 
     def __init__(self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE) -> None:
         self.exams, self.settings, self.seed, self.size = list(exams), settings, seed, size
+        self._kept_size = self.exams[0].images.shape[-1]
+        small = settings.small * self._kept_size
+        self._small = [
+            (n, place) for n, exam in enumerate(self.exams) for place, one in enumerate(exam.slices) if _shortest(one.boxes) < small
+        ]
         self._positive = [n for n, exam in enumerate(self.exams) if any(len(one.boxes) for one in exam.slices)]
         self._negative = [n for n, exam in enumerate(self.exams) if any(one.empty for one in exam.slices)]
 
@@ -49,12 +55,17 @@ class DetectorBatches:
 
     def _draw(self, rng: np.random.Generator, generator: torch.Generator) -> DetectorBatch:
         settings, n = self.settings, self.settings.batch
-        raw = np.empty((n, len(PHASES), self.size, self.size), np.uint8)
+        raw = np.empty((n, len(PHASES), self._kept_size, self._kept_size), np.uint8)
         boxes, present = [], []
         for row in range(n):
-            negative = self._negative and (rng.random() < settings.negative_share or not self._positive)
-            exam = self.exams[rng.choice(self._negative if negative else self._positive)]
-            raw[row], found = self._image(exam, bool(negative), rng)
+            if self._small and rng.random() < settings.small_share:
+                number, place = self._small[rng.integers(len(self._small))]
+                exam = self.exams[number]
+                raw[row], found = exam.images[place], exam.slices[place].boxes
+            else:
+                negative = self._negative and (rng.random() < settings.negative_share or not self._positive)
+                exam = self.exams[rng.choice(self._negative if negative else self._positive)]
+                raw[row], found = self._image(exam, bool(negative), rng)
             boxes.append(found)
             present.append(exam.present)
         matrix, inverse = self._affine(rng, n)
@@ -102,7 +113,8 @@ class DetectorBatches:
         """Map boxes (m, 4) into the jittered image, cut at its border, without those that left it."""
         if not len(boxes):
             return boxes.astype(np.float32)
-        centre, half = (boxes[:, :2] + boxes[:, 2:]) / self.size - 1, (boxes[:, 2:] - boxes[:, :2]) / self.size
+        kept_size = self._kept_size
+        centre, half = (boxes[:, :2] + boxes[:, 2:]) / kept_size - 1, (boxes[:, 2:] - boxes[:, :2]) / kept_size
         centre = centre @ matrix[:, :2].T + matrix[:, 2]
         # the box of a turned ellipse, which a lesion is closer to than to a turned rectangle
         half = np.sqrt(half**2 @ (matrix[:, :2] ** 2).T)
@@ -111,6 +123,11 @@ class DetectorBatches:
         kept = (clipped[:, 2:] - clipped[:, :2]).prod(1) > 0.4 * (moved[:, 2:] - moved[:, :2]).prod(1)
         kept &= (clipped[:, 2:] - clipped[:, :2]).min(1) >= SMALLEST_SECTION
         return clipped[kept].astype(np.float32)
+
+
+def _shortest(boxes: np.ndarray) -> float:
+    """Return the smallest of the boxes' longer sides, infinity for none."""
+    return float((boxes[:, 2:] - boxes[:, :2]).max(1).min()) if len(boxes) else np.inf
 
 
 def composite_boxes(exam: CachedExam, places: Sequence[int]) -> np.ndarray:

@@ -25,7 +25,7 @@ from .cache import CachedExam
 from .classifiers import LesionLogits, load_backbone
 from .cohort import ExamRecord
 from .configuration import Configuration
-from .detector import NMS_IOU, build_detector
+from .detector import NMS_IOU, build_detector, enlarged
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
 from .plain_json import write_json
@@ -155,7 +155,7 @@ def _classifier_difference(model: torch.nn.Module, path: Path, exams: Sequence[C
 
 def _detector_difference(model: torch.nn.Module, path: Path, exams: Sequence[CachedExam]) -> float:
     """Return the largest difference of a score."""
-    images = np.concatenate([exam.images[:2] for exam in exams][:6]).astype(np.float32) / 255
+    images = np.concatenate([enlarged(exam.images[:2]) for exam in exams[:6]])
     (found,) = open_session(path).run(["predictions"], {"images": images})
     with torch.inference_mode():
         return float(np.abs(found[:, 4] - model(torch.from_numpy(images))[0][:, 4].numpy()).max())

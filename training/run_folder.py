@@ -73,11 +73,11 @@ def resumable_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     return state
 
 
-def training_key(settings: Any, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "") -> str:
-    """Return a hash of all that decides a training: settings (of mappings per backbone only `name`'s), seed, and the split exams."""
+def training_key(settings: Any, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "", start: str = "") -> str:
+    """Return a hash of all that decides a training: settings (of mappings per backbone only `name`'s), seed, split exams, first weights."""
     own = {key: value.get(name) if isinstance(value, Mapping) else value for key, value in asdict(settings).items()}
     ids = {split: [exam.exam_id for exam in exams[split]] for split in sorted(exams)}
-    return hashlib.sha256(json.dumps([own, seed, ids], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([own, seed, ids, *([start] if start else [])], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def append_history(path: Path, entry: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Side of a classifier's input in pixels.
 COMPOSITE_SIZE = 128
 #: Side of a detector's input in pixels.
-DETECTOR_SIZE = 256
+DETECTOR_SIZE = 320
 #: A composite shows at least the Roi's longer in-plane side times this.
 ROI_MARGIN = 1.10
 #: A Roi of this longer side, with its margin, fills its composite, mm; a smaller one is shown smaller (composite_side).

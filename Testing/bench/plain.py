@@ -28,6 +28,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # noqa:
 from ultralytics import YOLO  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from PediatricLiverDxLib.composites import DETECTOR_SIZE  # noqa: E402
+
 from training.backbones import build_backbone  # noqa: E402
 
 PHASES = ("PC", "AP", "PVP", "DP")
@@ -54,7 +56,7 @@ def detect(volume: np.ndarray, weights: Path) -> list[np.ndarray]:
     found = []
     for z in range(volume.shape[1]):
         image = np.ascontiguousarray((volume[:, z] * 255).astype(np.uint8).transpose(1, 2, 0))
-        boxes = detector.predict(image, imgsz=256, conf=0.25, iou=0.5, verbose=False)[0].boxes
+        boxes = detector.predict(image, imgsz=DETECTOR_SIZE, conf=0.25, iou=0.5, verbose=False)[0].boxes
         found.append(torch.cat([boxes.xyxy, boxes.conf[:, None]], 1).numpy())
     return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PediatricLiverDxLib.composites import Roi, composites, detector_inputs
+from PediatricLiverDxLib.composites import DETECTOR_SIZE, Roi, composites, detector_inputs
 from PediatricLiverDxLib.vocabulary import CLASSES
 
 from training.cache import FRACTIONS, CachedExam, build_cache
@@ -134,9 +134,24 @@ def test_detector_boxes_stay_on_their_lesions(cached: tuple[CachedExam, ...]):
 
 def test_detector_batches_have_slices_without_lesions_and_their_shapes(cached: tuple[CachedExam, ...]):
     batch = next(DetectorBatches(cached, DetectorSettings(batch=16, negative_share=0.5), seed=0).epoch(0))
-    assert batch.images.shape == (16, 4, 256, 256)
+    assert batch.images.shape == (16, 4, DETECTOR_SIZE, DETECTOR_SIZE)
     assert len(set(range(16)) - set(batch.owner.tolist())) >= 3
-    assert (batch.boxes[:, 2:] > batch.boxes[:, :2]).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= 256
+    assert (batch.boxes[:, 2:] > batch.boxes[:, :2]).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= DETECTOR_SIZE
+
+
+def test_small_lesions_are_drawn_as_often_as_asked_and_kept_slices_are_enlarged(cached: tuple[CachedExam, ...]):
+    kept = cached[0].images.shape[-1]
+    sides = sorted(float((box[2:] - box[:2]).max()) for exam in cached for one in exam.slices for box in one.boxes)
+    small = sides[len(sides) // 4] / kept
+    off = dict.fromkeys(("phase_dropout", "mixup", "pkcp_share", "intensity", "scale", "translation", "rotation", "negative_share"), 0.0)
+    shares = {}
+    for share in (0.0, 1.0):
+        settings = DetectorSettings(batch=64, small_share=share, small=small, **off)
+        batch = next(DetectorBatches(cached, settings, seed=0, size=2 * kept).epoch(0))
+        longest = (batch.boxes[:, 2:] - batch.boxes[:, :2]).max(1).values
+        # without jitter the stretch of up to a tenth is left
+        shares[share] = len(set(batch.owner[longest < 2 * kept * small * 1.12].tolist())) / 64
+    assert shares[1.0] > 0.9 > 2 * shares[0.0]
 
 
 def test_classes_that_are_not_expanded_show_one_slice_in_every_phase(cached: tuple[CachedExam, ...]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from .cohort_arguments import add_cohort_arguments, cached_cohort
 
@@ -10,6 +11,7 @@ from .cohort_arguments import add_cohort_arguments, cached_cohort
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cohort_arguments(parser)
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
+    parser.add_argument("--start", type=Path, help="weights.safetensors of a former training to go on from; random weights when left out")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,4 +27,4 @@ def run(args: argparse.Namespace) -> None:
         return
     from training.detector import train_detector
 
-    train_detector(exams, configuration, args.run / "detector", device=args.device)
+    train_detector(exams, configuration, args.run / "detector", device=args.device, start=args.start)
