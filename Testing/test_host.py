@@ -44,7 +44,7 @@ def form(host, tmp_path):
 
     (tmp_path / "form.ui").write_text(FORM)
     widget = slicer.util.loadUI(str(tmp_path / "form.ui"))
-    host.window.panel().setWidget(widget)
+    host.window.panel().put(widget, "")
     widget.setMRMLScene(slicer.mrmlScene)
     host.turn()
     return slicer.util.childWidgetVariables(widget)
@@ -369,3 +369,26 @@ def wheel(host, view) -> None:
         ),
     )
     host.turn()
+
+
+def test_a_question_waits_for_its_answer_unless_slicer_is_being_tested(host):
+    import qt
+    import slicer
+
+    assert slicer.util.confirmOkCancelDisplay("In testing mode the answer is yes.")
+    host.app.set_testing(False)
+    qt.QTimer.singleShot(50, lambda: host.app.activeModalWidget().button(qt.QMessageBox.Cancel).click())
+    assert not slicer.util.confirmOkCancelDisplay("Really?", windowTitle="Question")
+
+
+def test_a_module_that_is_too_wide_makes_the_panel_wide(host):
+    import qt
+    import slicer
+
+    panel = host.window.panel()
+    wide = slicer.qMRMLWidget(host.window)
+    qt.QVBoxLayout(wide).addWidget(qt.QLabel("x", wide))
+    wide.setMinimumWidth(700)
+    panel.put(wide, "")
+    host.turn(0.05)
+    assert panel.width > 700

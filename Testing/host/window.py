@@ -7,7 +7,9 @@ from typing import Any
 
 from PySide6 import QtCore, QtWidgets
 
-#: Slicer's module panel is as wide as what is in it, and this wide at least.
+from .module_panel import ModulePanel
+
+#: At the first start; the user drags it, down to what the module needs.
 PANEL_WIDTH = 500
 
 
@@ -51,11 +53,8 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
         column.setContentsMargins(0, 0, 0, 0)
         self._selector = ModuleSelector(modules, self._show_module, inside)
         column.addWidget(self._selector)
-        self._scroll = QtWidgets.QScrollArea(inside)
-        self._scroll.setWidgetResizable(True)
-        self._scroll.setFrameShape(QtWidgets.QFrame.NoFrame)
-        self._scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarAlwaysOff)
-        column.addWidget(self._scroll, 1)
+        self._panel = ModulePanel(inside)
+        column.addWidget(self._panel, 1)
         self._dock.setWidget(inside)
         self.addDockWidget(QtCore.Qt.LeftDockWidgetArea, self._dock)
         self._viewport = QtWidgets.QWidget(self)
@@ -70,20 +69,19 @@ class qSlicerMainWindow(QtWidgets.QMainWindow):
     def viewport(self) -> QtWidgets.QWidget:
         return self._viewport
 
-    def panel(self) -> QtWidgets.QScrollArea:
-        return self._scroll
+    def panel(self) -> ModulePanel:
+        return self._panel
 
     def _show_module(self, name: str) -> None:
         """Leave the module that is shown and enter the other (Base/QTGUI/qSlicerModulePanel.cxx)."""
         if self._entered is not None:
             self._entered.exit()
-            self._scroll.takeWidget().setParent(self)
-            self._entered.setVisible(False)
+            self._panel.put(None, "")
             self._entered = None
         if name:
-            shown = getattr(self._modules, name.lower()).widgetRepresentation()
+            module = getattr(self._modules, name.lower())
+            shown = module.widgetRepresentation()
             if shown is not None:
-                self._scroll.setWidget(shown)
-                shown.setVisible(True)
+                self._panel.put(shown, module.helpText)
                 self._entered = shown
                 shown.enter()
