@@ -124,6 +124,7 @@ def _answer(session, exam, lesions: int = 2) -> None:
     diagnosis = write_outputs(replace(diagnosis, lesions=diagnosis.lesions[:lesions]), aligned, out, scene=False, report=False)
     names = dict(zip([lesion.id for lesion in diagnosis.lesions], [roi["id"] for roi in request.body["rois"] or ()], strict=False))
     request.result({"diagnosis": diagnosis.to_dict(), "rois": names, "files": [], "warm": {}})
+    session.loop.run()
 
 
 def _run(session, volumes, **options) -> None:
@@ -306,6 +307,7 @@ def test_detect_places_rois_that_are_not_diagnosed(session, volumes):
     session.loop.run()
     box = {"id": "L1", "center_ras_mm": [1, 2, 3], "size_mm": [10, 20, 30], "source": "detector", "score": 0.8}
     session.worker.requests[0].result({"rois": [box | {"axes_ras": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}]})
+    session.loop.run()
     assert [session.exam.row_of(roi).fresh for roi in session.exam.rois()] == ["new"]
     assert session.status.text == "One lesion was found."
 

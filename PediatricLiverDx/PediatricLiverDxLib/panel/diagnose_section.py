@@ -51,10 +51,14 @@ class DiagnoseSection:
         self._ui.runButton.setToolTip(tip)
         self._ui.detectButton.setEnabled(not busy)
         self._ui.progressBar.setVisible(busy)
-        self._ui.progressBar.setValue(round(1000 * session.fraction))
-        self._ui.statusLabel.setText(self._status())
         self._ui.statusLabel.setVisible(bool(session.status.text))
+        self.refresh_progress()
         self._show_gate(None if busy else self._panel.diagnosis())
+
+    def refresh_progress(self) -> None:
+        """Show how far the run is; many times a second."""
+        self._ui.progressBar.setValue(round(1000 * self._panel.session.fraction))
+        self._ui.statusLabel.setText(self._status())
 
     def _status(self) -> str:
         session = self._panel.session

@@ -60,8 +60,8 @@ class ExamPanel(VTKObservationMixin):
             ReportSection(self),
             ModelSection(self),
         ]
-        _phases, _diagnose, self.lesions, self.explanation, self.report, self.model = self.sections
-        session.changed = self._session_changed
+        _phases, self.diagnosing, self.lesions, self.explanation, self.report, self.model = self.sections
+        session.changed, session.progressed = self._session_changed, self._session_progressed
         scene = self.scene
         self.addObserver(scene, scene.StartCloseEvent, self._scene_closes)
         self.addObserver(scene, scene.EndCloseEvent, self._scene_closed)
@@ -171,7 +171,7 @@ class ExamPanel(VTKObservationMixin):
         """End for good: nothing of it reacts any more. The session is stopped by its owner."""
         self._is_alive = False
         self.connect(None)
-        self.session.changed = lambda: None
+        self.session.changed = self.session.progressed = lambda: None
         self.model.stop()
         self.views.leave()
         self.removeObservers()
@@ -187,6 +187,10 @@ class ExamPanel(VTKObservationMixin):
         self.refresh()
         if not self.session.is_busy:
             self._update_automatically()
+
+    def _session_progressed(self) -> None:
+        if self._is_alive:
+            self.diagnosing.refresh_progress()
 
     def _parameters_changed(self, *arguments: Any) -> None:
         self.refresh_soon()
@@ -259,9 +263,11 @@ class ExamPanel(VTKObservationMixin):
         self.refresh_soon()
 
     def _roi_changed(self, roi: Any, *arguments: Any) -> None:
+        if self.session.is_showing or self.session.exam is None:
+            return
         self.refresh_soon()
-        if self.session.exam is None or self.session.exam.refresh(roi) != "stale":
-            return  # a new one, or its name was changed because it was just diagnosed
+        if self.session.exam.refresh(roi) != "stale":
+            return  # a new one, or one that is back where it was
         self._changes += 1
         if self._dragged is None:
             changes = self._changes

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from slicer.i18n import tr as _
 
 from .. import exam_input
+from ..diagnosis import Diagnosis
 from ..result_document import read_result
 from ..vocabulary import PHASE_NAMES, PHASES, InputError
 from .progress import DETECTION_STAGES, STAGES, Progress
@@ -86,7 +87,7 @@ class ExamSession:
     """Run detection and diagnosis of the exam in the scene.
 
     exam: its nodes (exam_nodes.ExamNodes), or None while there is no scene to work on. later(ms, call): the event loop's timer.
-    ask(question) -> yes. changed: called whenever anything here changed.
+    ask(question) -> yes. changed: called whenever anything here changed, but for how far a run is: that is told to progressed, and often.
     """
 
     def __init__(
@@ -96,15 +97,17 @@ class ExamSession:
         later: Callable[[int, Callable[[], None]], None],
         ask: Callable[[str], bool],
         tags_of: Callable[[Any], Mapping[str, str]] = exam_input.no_tags,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._worker, self._installation, self._later, self._ask, self._tags_of = worker, installation, later, ask, tags_of
-        self.changed = changed
+        self.changed: Callable[[], None] = lambda: None
+        self.progressed: Callable[[], None] = lambda: None
         self.exam: Any | None = None
         self.status = Status()
         self.step = Step.IDLE
         #: Whole run, 0..1, and seconds left where that can be told.
         self.fraction, self.seconds_left = 0.0, None
+        #: Whether nodes change because a result is being shown, and not by the user.
+        self.is_showing = False
         #: Goes up with every result, so that others can tell whether what they saved is still the newest.
         self.results = 0
         self._run: _Run | None = None
@@ -217,7 +220,7 @@ class ExamSession:
             part = next(run.writing)
             done = [phase for phase in PHASES if phase in run.volumes].index(phases[0])
             self._advance(run, "send", (done + part) / len(run.volumes))
-            self._show(Step.PREPARING, self.status.text)
+            self.progressed()
         except StopIteration as end:
             if end.value:
                 run.warnings.append(end.value)
@@ -252,22 +255,45 @@ class ExamSession:
         if self._run is not run or self.step is Step.CANCELLING:
             return
         self._advance(run, stage, fraction)
-        self._show(Step.RUNNING, text)
+        self.status = Status(text)
+        self.progressed()
 
     def _advance(self, run: _Run, stage: str, fraction: float) -> None:
         self.fraction, self.seconds_left = run.progress.update(stage, fraction)
 
     def _answered(self, run: _Run, result: Mapping[str, Any]) -> None:
+        """Read, show and tell each in a turn of the event loop of its own, so that none is late for the mouse."""
         if self._run is not run:
             return
         try:
-            text = self._place(result) if run.name == "detect" else self._take(run, result)
+            diagnosis = read_result(result, run.output) if run.name == "diagnose" else None
         except Exception as error:
             self._fail(error)
             return
-        self._end(text)
-        if run.on_done:
-            run.on_done(run.output)
+        self._later(0, lambda: self._take(run, result, diagnosis))
+
+    def _take(self, run: _Run, result: Mapping[str, Any], diagnosis: Any | None) -> None:
+        if self._run is not run:
+            return
+        if self.step is Step.CANCELLING:
+            # too late for the worker, not for the user
+            self._refused(run, "cancelled", "")
+            return
+        self.is_showing = True
+        try:
+            text = self._place(result) if diagnosis is None else self._show_result(run, result, diagnosis)
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self.is_showing = False
+        self._later(0, lambda: self._done(run, text))
+
+    def _done(self, run: _Run, text: str) -> None:
+        if self._run is run:
+            self._end(text)
+            if run.on_done:
+                run.on_done(run.output)
 
     def _place(self, result: Mapping[str, Any]) -> str:
         found = result["rois"]
@@ -276,8 +302,7 @@ class ExamSession:
             return _("No lesion was found. Add an ROI where you see one.")
         return _("One lesion was found.") if len(found) == 1 else _("{n} lesions were found.").format(n=len(found))
 
-    def _take(self, run: _Run, result: Mapping[str, Any]) -> str:
-        diagnosis = read_result(result, run.output)
+    def _show_result(self, run: _Run, result: Mapping[str, Any], diagnosis: Diagnosis) -> str:
         roi_of = dict(result["rois"])
         present = {roi.GetID() for roi in self._rois()}
         # an ROI that was removed meanwhile takes its result with it
