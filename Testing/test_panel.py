@@ -207,6 +207,7 @@ def test_a_volume_removed_while_it_runs_ends_the_run(host, exam):
     host.turn()
     assert not exam.session.is_busy
     assert "arterial volume was removed" in exam.ui.statusLabel.text
+    assert set(exam.volumes()) == {"PC", "PVP", "DP"}
     exam.ui.runButton.click()
     ended(host, exam)
     assert not exam.session.status.problem

@@ -223,6 +223,7 @@ class ExamPanel(VTKObservationMixin):
         if node is not None and node.GetID() in self._watched:
             self._unwatch_one(node.GetID())
             self.session.volume_removed(node)
+            self.phases.volume_removed(node)
             # it is still in the scene now
             self._tidying_is_due = True
             self.refresh_soon()

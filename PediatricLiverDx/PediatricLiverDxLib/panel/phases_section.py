@@ -39,6 +39,17 @@ class PhasesSection:
         chosen = {phase: getattr(parameters, phase.lower()) for phase in PHASES}
         return {phase: node for phase, node in chosen.items() if node is not None}
 
+    def volume_removed(self, node: Any) -> None:
+        """Leave the phase of a removed volume without one: its selector would take the next volume in the list."""
+        phases = [phase for phase, volume in self.volumes().items() if volume is node]
+        if phases:
+            self._panel.application.later(0, lambda: self._let_go(phases))
+
+    def _let_go(self, phases: list[str]) -> None:
+        if self._panel.parameters is not None:
+            for phase in phases:
+                setattr(self._panel.parameters, phase.lower(), None)
+
     def assign(self, *arguments: Any) -> None:
         """Recognise the phases of the loaded volumes and show them side by side."""
         parameters = self._panel.parameters
