@@ -60,7 +60,7 @@ class PediatricLiverDxWidget(ScriptedLoadableModuleWidget):
         form.setMRMLScene(slicer.mrmlScene)
         self.logic = PediatricLiverDxLogic(owner=form)
         self.panel = ExamPanel(form, self.ui, self.logic.session, self.logic.installation, self.logic.application)
-        self.panel.reconnect = self._connect
+        self.panel.reconnect = self._reconnect
         self._connect()
 
     def cleanup(self) -> None:
@@ -81,6 +81,11 @@ class PediatricLiverDxWidget(ScriptedLoadableModuleWidget):
         # a run goes on: its result is there when the user comes back
         if self.panel is not None:
             self.panel.exit()
+
+    def _reconnect(self) -> None:
+        """Work with another scene, if the module is on screen: others need not have our parameters in theirs."""
+        if self.parent.isEntered:
+            self._connect()
 
     def _connect(self) -> None:
         self.panel.connect(self.logic.getParameterNode())

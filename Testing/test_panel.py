@@ -125,7 +125,7 @@ def test_nothing_shows_before_the_exam(host, panel):
 def test_says_how_phases_were_recognised_and_how_they_fit(host, diagnosed):
     assert diagnosed.ui.apStatus.text.startswith("From volume name")
     assert "·" in diagnosed.ui.apStatus.text
-    assert "the others are aligned to it" in diagnosed.ui.pvpStatus.text
+    assert "the others fit to it" in diagnosed.ui.pvpStatus.text
 
 
 def test_a_phase_chosen_by_hand_says_so(host, diagnosed):
@@ -302,3 +302,37 @@ def test_closing_ends_the_worker_and_takes_its_folder_along(tiny_study):
         assert host.wait(lambda: folders, PATIENCE)
     assert not worker.is_running
     assert not folders[0].exists()
+
+
+def test_dicom_values_come_from_the_database_that_loaded_the_volume(host, panel):
+    class Database:
+        def fileForInstance(self, uid: str) -> str:
+            return {"1.2.3": "/somewhere/1.dcm"}.get(uid, "")
+
+        def fileValue(self, file: str, tag: str) -> str:
+            return {"0008,103e": "portal venous ", "0018,0060": ""}.get(tag, "")
+
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert panel.application.tags_of(volume) == {}
+    volume.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    assert panel.application.tags_of(volume) == {}
+    slicer.dicomDatabase = Database()
+    assert panel.application.tags_of(volume) == {"SeriesDescription": "portal venous"}
+    volume.SetAttribute("DICOM.instanceUIDs", "9.9")
+    assert panel.application.tags_of(volume) == {}
+
+
+def test_every_value_that_recognition_asks_for_is_read():
+    from PediatricLiverDxLib.exam_input import TAGS
+    from PediatricLiverDxLib.panel.application import DICOM_TAGS
+
+    assert set(TAGS) <= set(DICOM_TAGS)
+
+
+def test_another_scene_is_left_alone_while_another_module_is_used(host, panel):
+    slicer.util.selectModule("")
+    slicer.mrmlScene.Clear()
+    host.turn()
+    assert panel.parameters is None
+    slicer.util.selectModule("PediatricLiverDx")
+    assert panel.parameters is not None

@@ -13,8 +13,8 @@ from .exam_session import Step
 #: Frame colour of a verdict: readable on light and dark backgrounds, and never the only sign.
 _VERDICT_COLOURS = {"trust": "#009E73", "look": "#E69F00", "do not trust": "#D55E00"}
 
-#: Reasons that are seen at once; the others are a click away.
-_REASONS_SHOWN = 3
+#: Reasons that are seen at once, so that the lesions below stay in sight; the others are a click away.
+_REASONS_SHOWN = 1
 
 
 class DiagnoseSection:
@@ -79,10 +79,10 @@ class DiagnoseSection:
         gate = diagnosis.gate
         self._ui.gateTitle.setText(f"<b>{wording.GATE_TITLES[gate.verdict]}.</b>")
         said = [*gate.reasons, *diagnosis.warnings]
-        shown = said if self._all_reasons or len(said) <= _REASONS_SHOWN + 1 else said[:_REASONS_SHOWN]
+        shown = said if self._all_reasons or len(said) <= _REASONS_SHOWN else said[:_REASONS_SHOWN]
         lines = [escape(sentence) for sentence in shown]
         if len(shown) < len(said):
-            lines.append(f'<a href="all">{_("{n} more").format(n=len(said) - len(shown))}</a>')
+            lines[-1] += f' <a href="all">{_("{n} more").format(n=len(said) - len(shown))}</a>'
         self._ui.gateReasons.setText("<br>".join(f"• {line}" for line in lines))
         self._ui.gateReasons.setVisible(bool(said))
         if self._verdict != gate.verdict:

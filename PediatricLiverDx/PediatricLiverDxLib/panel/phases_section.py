@@ -109,7 +109,7 @@ class PhasesSection:
 def alignment_text(alignment: PhaseAlignment) -> str:
     """Say in a few words how a phase came onto the grid of the others, and how well it fits."""
     if alignment.status == "reference":
-        return _("the others are aligned to it")
+        return _("the others fit to it")
     if alignment.status == "off":
         return _("not aligned")
     if alignment.similarity_after < MIN_SIMILARITY:
