@@ -14,8 +14,13 @@ __all__ = ["ctkCollapsibleButton", "ctkDoubleSlider", "ctkDoubleSpinBox", "ctkMe
 class ctkMessageBox(qt.QMessageBox):
     """A message box (CTK adds "do not show again")."""
 
+    def deleteLater(self) -> None:
+        """Wait for exec_(): slicer.util asks for this before it, which is late enough only where an event loop runs around both."""
+
     def exec_(self) -> Any:
-        return self.exec()
+        answer = self.exec()
+        super().deleteLater()
+        return answer
 
 
 qt.QUiLoader.classes.update({name: globals()[name] for name in __all__})

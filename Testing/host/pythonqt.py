@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
@@ -30,7 +31,9 @@ class PropertyValue:
     def __set__(self, instance: Any, value: Any) -> None:
         if not instance.metaObject().property(instance.metaObject().indexOfProperty(self._name)).isWritable():
             raise AttributeError(f"Property '{self._name}' of {type(instance).__name__} is not writable")
-        instance.setProperty(self._name, value)
+        # PythonQt knows enumerations as numbers
+        if not instance.setProperty(self._name, value.value if isinstance(value, Enum) else value):
+            raise AttributeError(f"Property '{self._name}' does not accept an object of type {type(value).__name__} ({value!r})")
 
 
 def imitate() -> None:
