@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("PySide6")
@@ -126,6 +127,18 @@ def test_says_how_phases_were_recognised_and_how_they_fit(host, diagnosed):
     assert diagnosed.ui.apStatus.text.startswith("From volume name")
     assert "·" in diagnosed.ui.apStatus.text
     assert "the others fit to it" in diagnosed.ui.pvpStatus.text
+
+
+def test_a_phase_that_is_not_certain_says_so(host, panel, monkeypatch):
+    from PediatricLiverDxLib import exam_input
+
+    volume = slicer.util.addVolumeFromArray(np.zeros((12, 8, 8), np.int16), name="series 5")
+    guess = exam_input.PhaseAssignment(volume, "image brightness", False)
+    monkeypatch.setattr(exam_input, "assign_phases", lambda volumes, tags_of: ({"DP": guess}, ["series 5: taken as delayed."]))
+    panel.ui.assignButton.click()
+    host.turn()
+    assert panel.ui.dpStatus.text == "From image brightness, not certain"
+    assert panel.ui.phasesNote.text == "series 5: taken as delayed."
 
 
 def test_a_phase_chosen_by_hand_says_so(host, diagnosed):

@@ -60,8 +60,9 @@ class PhasesSection:
         except InputError as error:
             found, notes = {}, [str(error)]
         if found:
-            for assignment, phase in ((found[phase], phase) for phase in PHASES if phase in found):
-                assignment.node.SetAttribute(HOW_ATTRIBUTE, f"{phase}: {assignment.how}")
+            for phase, assignment in found.items():
+                how = assignment.how if assignment.sure else _("{how}, not certain").format(how=assignment.how)
+                assignment.node.SetAttribute(HOW_ATTRIBUTE, f"{phase}: {how}")
             for phase in PHASES:
                 setattr(parameters, phase.lower(), found[phase].node if phase in found else None)
             self._panel.show_exam()
