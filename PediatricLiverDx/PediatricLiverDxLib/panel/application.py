@@ -74,7 +74,7 @@ class Application:
     # dialogs ------------------------------------------------------------------------------------------------------------------
 
     def ask(self, question: str) -> bool:
-        """Ask for a yes; in the application's testing mode the answer is yes."""
+        """Ask for a yes; in the application's testing mode nobody is asked."""
         return bool(slicer.util.confirmOkCancelDisplay(question, windowTitle="PediatricLiverDx"))
 
     def choose_folder(self, title: str, start: str = "") -> Path | None:

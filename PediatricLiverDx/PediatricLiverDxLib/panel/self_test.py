@@ -89,7 +89,7 @@ class Story:
     def what_is_missing_is_said(self) -> None:
         self._click("runButton")
         self.test.assertFalse(self.session.is_busy)
-        self.test.assertIn("missing", self.session.status.text)
+        self.test.assertIn("installed", self.session.status.text)
         self.test.assertTrue(self.ui.runButton.isEnabled())
 
     def lesion_is_found_and_diagnosed(self) -> None:
