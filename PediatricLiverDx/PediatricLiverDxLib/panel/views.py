@@ -38,10 +38,18 @@ class Views:
         phases = {phase: volume.GetID() for phase, volume in volumes.items()}
         if self.are_shown and phases == self._phases:
             return False
+        are_new = not self.are_shown
         self._show_layout()
         exam_views.show_phases(scene, volumes)
         self._phases = phases
+        if are_new:
+            # views get their size, and their sliders set them to a height of 0, once the event loop is back
+            self._application.later(0, lambda: self._fit(scene, volumes))
         return True
+
+    def _fit(self, scene: Any, volumes: Mapping[str, Any]) -> None:
+        if self.are_shown and self._phases == {phase: volume.GetID() for phase, volume in volumes.items()}:
+            exam_views.fit_views(scene, volumes)
 
     def leave(self) -> None:
         """Bring the former layout back, unless the user chose another meanwhile."""
