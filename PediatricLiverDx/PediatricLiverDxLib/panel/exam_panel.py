@@ -113,6 +113,8 @@ class ExamPanel(VTKObservationMixin):
 
     def show_lesion(self, roi: Any, *, jump: bool = True) -> None:
         """Choose a lesion: its row, its explanation, and all views on it."""
+        if not self._is_alive or roi.GetScene() is not self.scene:
+            return  # it was removed meanwhile
         if self.parameters is not None:
             self.parameters.selectedLesion = roi.GetID()
         if jump and self.views.are_shown:
@@ -183,7 +185,8 @@ class ExamPanel(VTKObservationMixin):
             self._is_looking = False
             first = self.lesions.selected_roi()
             if first is not None:
-                self.show_lesion(first)
+                # drawing all views anew takes a turn of its own
+                self.application.later(0, lambda: self.show_lesion(first))
         self.refresh()
         if not self.session.is_busy:
             self._update_automatically()
