@@ -237,15 +237,16 @@ def test_a_view_shows_volume_overlay_and_roi(host, volume):
     assert (coloured[..., 0] - coloured[..., 1] > 100).sum() > 100
 
 
-def test_the_mouse_drags_an_roi_in_a_view(host, volume):
-    import qt
+# of the face's handle a spot beside the outline: exactly on that the ROI itself is touched
+@pytest.mark.parametrize(("place", "centre", "size"), [((30, 30, 30), -1.0, 0.0), ((20.7, 30, 30), -0.5, 1.0)], ids=["centre", "face"])
+def test_the_mouse_drags_an_roi_and_its_faces_in_a_view(host, volume, place, centre, size):
     import slicer
-    import vtk
 
     slicer.util.setSliceViewerLayers(background=volume, fit=True)
     slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, 30, 30, 30)
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "ROI")
     roi.CreateDefaultDisplayNodes()
+    roi.GetDisplayNode().SetHandlesInteractive(True)
     roi.SetCenter(30, 30, 30)
     roi.SetSize(20, 20, 20)
     ended = []
@@ -253,24 +254,11 @@ def test_the_mouse_drags_an_roi_in_a_view(host, volume):
     host.turn(0.1)
     view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
     view.forceRender()
-    to_view = vtk.vtkMatrix4x4()
-    vtk.vtkMatrix4x4.Invert(view.mrmlSliceNode().GetXYToRAS(), to_view)
-    x, y, *_rest = to_view.MultiplyPoint((30, 30, 30, 1))
-    x, y = round(x), view.height - 1 - round(y)
-    none, left = qt.Qt.NoButton, qt.Qt.LeftButton
-    for kind, at, button, held in (
-        (qt.QEvent.MouseMove, x - 2, none, none),
-        (qt.QEvent.MouseMove, x, none, none),
-        (qt.QEvent.MouseButtonPress, x, left, left),
-        *((qt.QEvent.MouseMove, x + step, none, left) for step in range(5, 41, 5)),
-        (qt.QEvent.MouseButtonRelease, x + 40, left, none),
-    ):
-        place = qt.QPointF(at, y)
-        host.app.sendEvent(view, qt.QMouseEvent(kind, place, view.mapToGlobal(place), button, held, qt.Qt.NoModifier))
-        host.turn()
+    drag_right(host, view, place, 40)
     millimetres = 40 * view.mrmlSliceNode().GetFieldOfView()[0] / view.width
     # to the right in the view is the patient's left
-    assert roi.GetCenter()[0] == pytest.approx(30 - millimetres, abs=1.5)
+    assert roi.GetCenter()[0] == pytest.approx(30 + centre * millimetres, abs=1)
+    assert roi.GetSize()[0] == pytest.approx(20 + size * millimetres, abs=1)
     assert ended
 
 
@@ -354,6 +342,28 @@ def test_the_module_is_made_without_a_main_window():
         slicer.mrmlScene.Clear()
         host.turn(0.05)
     assert not host.errors
+
+
+def drag_right(host, view, ras, pixels: int) -> None:
+    """Press the left button over a point, RAS mm, draw it to the right, release it."""
+    import qt
+    import vtk
+
+    to_view = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(view.mrmlSliceNode().GetXYToRAS(), to_view)
+    x, y, *_rest = to_view.MultiplyPoint((*ras, 1))
+    x, y = round(x), view.height - 1 - round(y)
+    none, left = qt.Qt.NoButton, qt.Qt.LeftButton
+    for kind, at, button, held in (
+        (qt.QEvent.MouseMove, x - 1, none, none),
+        (qt.QEvent.MouseMove, x, none, none),
+        (qt.QEvent.MouseButtonPress, x, left, left),
+        *((qt.QEvent.MouseMove, x + step, none, left) for step in range(5, pixels + 1, 5)),
+        (qt.QEvent.MouseButtonRelease, x + pixels, left, none),
+    ):
+        place = qt.QPointF(at, y)
+        host.app.sendEvent(view, qt.QMouseEvent(kind, place, view.mapToGlobal(place), button, held, qt.Qt.NoModifier))
+        host.turn()
 
 
 def wheel(host, view) -> None:

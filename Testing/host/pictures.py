@@ -10,8 +10,8 @@ from PySide6 import QtGui, QtWidgets
 
 from .host import Host
 
-#: A window that is still readable at the width of a README.
-SIZE = (1500, 940)
+#: Of the window: the whole panel without scrolling, and still readable at the width of a README.
+SIZE = (1500, 1120)
 
 
 def dark_palette() -> QtGui.QPalette:
@@ -82,24 +82,20 @@ def _story(stage: Stage, sample_data: Any) -> Iterator[str]:
     """Do one step after the other and name the picture of each."""
     from PediatricLiverDxLib import sample_case
 
-    ui, session = stage.widget.ui, stage.widget.logic.session
-    yield "1-start"
+    ui, session, turn = stage.widget.ui, stage.widget.logic.session, stage.host.turn
     sample_case.load(sample_data)
     ui.assignButton.click()
-    stage.host.turn(0.2)
-    yield "2-phases"
+    turn(0.2)
+    yield "phases"
     ui.runButton.click()
-    stage.wait(lambda: session.fraction > 0.3)
-    yield "3-running"
+    stage.wait(lambda: session.fraction > 0.4)
+    yield "running"
     stage.wait(lambda: not session.is_busy)
-    stage.host.turn(0.3)
-    yield "4-result"
-    stage.host.window.panel().verticalScrollBar().setValue(10_000)
-    yield "5-result-below"
+    turn(0.3)
+    yield "result"
     roi = session.exam.rois()[0]
     center = [0.0] * 3
     roi.GetCenterWorld(center)
-    roi.SetCenterWorld(center[0] + 6, center[1], center[2])
-    stage.host.window.panel().verticalScrollBar().setValue(0)
-    stage.host.turn(0.2)
-    yield "6-moved"
+    roi.SetCenterWorld(center[0] + 12, center[1], center[2])
+    turn(0.2)
+    yield "corrected"

@@ -21,6 +21,8 @@ class SliceView(RenderView):
         super().__init__(parent)
         self._logic, self._node = logic, node
         self._renderer = vtk.vtkRenderer()
+        # markups place their handles for such a camera (CTK's vtkLightBoxRendererManager)
+        self._renderer.GetActiveCamera().ParallelProjectionOn()
         self.renderWindow().AddRenderer(self._renderer)
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
