@@ -11,7 +11,7 @@ from PySide6 import QtGui, QtWidgets
 from .host import Host
 
 #: Of the window: the whole panel without scrolling, and still readable at the width of a README.
-SIZE = (1500, 1120)
+SIZE = (1660, 1140)
 
 
 def dark_palette() -> QtGui.QPalette:
