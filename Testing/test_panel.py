@@ -145,6 +145,46 @@ def test_a_phase_chosen_by_hand_says_so(host, diagnosed):
     diagnosed.ui.dpSelector.setCurrentNode(diagnosed.volumes()["PC"])
     host.turn()
     assert diagnosed.ui.dpStatus.text == "Chosen by you · not diagnosed with it yet"
+    assert _composite("DP").GetBackgroundVolumeID() == diagnosed.volumes()["PC"].GetID()
+
+
+def test_zoom_and_place_stay_while_lesions_are_corrected(host, diagnosed):
+    view = slicer.mrmlScene.GetSingletonNode("PediatricLiverDxAP", "vtkMRMLSliceNode")
+    view.SetFieldOfView(50, 50, 1)
+    move(diagnosed.session.exam.rois()[0])
+    diagnosed.ui.runButton.click()
+    ended(host, diagnosed)
+    assert view.GetFieldOfView()[0] == pytest.approx(50)
+
+
+def test_an_opened_scene_keeps_its_views(host, diagnosed, tmp_path):
+    view = slicer.mrmlScene.GetSingletonNode("PediatricLiverDxAP", "vtkMRMLSliceNode")
+    width, height, depth = view.GetFieldOfView()
+    view.SetFieldOfView(width / 3, height / 3, depth)
+    view.SetSliceOffset(70)
+    host.turn()
+    slicer.util.saveScene(str(tmp_path / "exam.mrb"))
+    slicer.mrmlScene.Clear()
+    host.turn()
+    slicer.util.loadScene(str(tmp_path / "exam.mrb"))
+    host.turn(0.1)
+    view = slicer.mrmlScene.GetSingletonNode("PediatricLiverDxAP", "vtkMRMLSliceNode")
+    assert view.GetSliceOffset() == pytest.approx(70)
+    assert view.GetFieldOfView()[0] == pytest.approx(width / 3, rel=0.1)
+    assert _composite("AP").GetBackgroundVolumeID() == diagnosed.volumes()["AP"].GetID()
+    assert diagnosed.session.exam.rois()
+
+
+def test_the_warning_stands_beside_the_lesions_too(host, panel, diagnosed):
+    assert not diagnosed.ui.lesionWarning.isVisible()  # the bundle of these tests does not say what it was trained on
+    diagnosed.parameters.bundle = ""
+    assert host.wait(lambda: panel.model.state.is_phantom_only, PATIENCE)
+    host.turn()
+    assert diagnosed.ui.lesionWarning.isVisible()
+
+
+def _composite(phase: str):
+    return slicer.mrmlScene.GetSingletonNode(f"PediatricLiverDx{phase}", "vtkMRMLSliceCompositeNode")
 
 
 def test_the_button_is_cancel_while_it_runs(host, exam):

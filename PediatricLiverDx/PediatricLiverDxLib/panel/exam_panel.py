@@ -51,6 +51,7 @@ class ExamPanel(VTKObservationMixin):
         #: Whether an ROI changed that "Update automatically" has not seen yet; counts up with every change.
         self._changes = self._changes_seen = 0
         self._watched: dict[str, Any] = {}
+        self._views_came_with_scene = False
         self.phases = PhasesSection(self)
         self.sections = [
             self.phases,
@@ -142,6 +143,7 @@ class ExamPanel(VTKObservationMixin):
         if not self._is_alive:
             return
         self._watch()
+        self._show_phases()
         for section in self.sections:
             section.refresh()
 
@@ -209,8 +211,9 @@ class ExamPanel(VTKObservationMixin):
         self.reconnect()
 
     def _scene_opened(self, *arguments: Any) -> None:
-        self.views.forget()
+        self.views.register()
         self.explanation.forget_views()
+        self._views_came_with_scene = True
         self.reconnect()
 
     def reconnect(self) -> None:
@@ -302,6 +305,17 @@ class ExamPanel(VTKObservationMixin):
             self._tidying_is_due = False
             self.session.exam.tidy()
         self.refresh()
+
+    def _show_phases(self) -> None:
+        """Show a phase that was chosen by hand at once; leave the views of a scene that was opened as they were saved."""
+        volumes = self.volumes()
+        if not volumes or not self.views.are_shown:
+            return
+        if self._views_came_with_scene:
+            self.views.adopt(volumes)
+        elif self.views.show(self.scene, volumes):
+            self.explanation.forget_views()
+        self._views_came_with_scene = False
 
     def _prepared_volumes(self) -> dict[str, Any]:
         if not self.session.is_busy:

@@ -51,6 +51,9 @@ class LesionsSection:
             self._fill(rois)
         finally:
             self._filling = False
+        # the top of the panel may be scrolled away while results are read
+        self._ui.lesionWarning.setVisible(bool(rois) and self._panel.model.state.is_phantom_only)
+        self._ui.lesionWarning.setText(_("From a model that never saw a patient."))
         self._ui.noLesionLabel.setVisible(not rois)
         self._table.setVisible(bool(rois))
         diagnosis = self._panel.diagnosis()

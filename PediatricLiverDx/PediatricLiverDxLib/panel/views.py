@@ -58,6 +58,11 @@ class Views:
             # a scene that was saved in our layout opens in it: then there was no other
             self._application.set_layout(self._former or vtkMRMLLayoutNode.SlicerLayoutFourUpView)
 
+    def adopt(self, volumes: Mapping[str, Any]) -> None:
+        """Take the views as they are for those of these volumes: a scene was opened that was saved in our layout."""
+        if self.are_shown:
+            self._phases = {phase: volume.GetID() for phase, volume in volumes.items()}
+
     def forget(self) -> None:
         """Lay the views out anew next time: the scene is another one."""
         self._phases = {}
