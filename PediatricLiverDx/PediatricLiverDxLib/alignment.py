@@ -102,7 +102,7 @@ def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], Non
             field, alignment[phase], notes = _fit(coarse_fixed, image, phase, reference, enabled)
             warnings += notes
         if phase != reference and not same_grid(fixed, image):
-            warnings.append(f"{phase} was acquired on another grid than {reference} ({_differences(image, fixed)}) and was resampled.")
+            warnings.append(f"{phase} was resampled to the slices of {reference}: it has others ({_differences(image, fixed)}).")
         _place(hu[PHASES.index(phase)], image, fixed, field)
     tell("aligned", 1.0)
     present = tuple(phase in exam.phases for phase in PHASES)

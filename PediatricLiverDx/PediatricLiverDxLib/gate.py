@@ -92,7 +92,7 @@ def judge(
 def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
     gate = bundle.document["gate"]
     found = []
-    strange: dict[str, list[_StrangePhase]] = defaultdict(list)
+    strange: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for phase, vector in exam.features.items():
         statistics = gate["phases"].get(phase)
         if statistics is None:
@@ -104,34 +104,18 @@ def _exam_findings(bundle: Bundle, exam: Exam) -> list[tuple[str, str]]:
             found.append((DO_NOT_TRUST, f"The {PHASE_NAMES[phase]} phase shows next to nothing that could be compared with other exams."))
             continue
         vector = np.where(missing, mean, vector)
-        distance = _distance(vector, mean, precision)
-        verdict = _verdict(distance, statistics)
+        verdict = _verdict(_distance(vector, mean, precision), statistics)
         if verdict != TRUST:
-            words = _strangest(vector, mean, np.array(statistics["sd"]))
-            strange[verdict].append(_StrangePhase(phase, distance / statistics["usual"], words))
+            strange[verdict][phase] = _strangest(vector, mean, np.array(statistics["sd"]))
     return [*found, *((verdict, _said_of(phases)) for verdict, phases in strange.items())]
 
 
-@dataclass(frozen=True)
-class _StrangePhase:
-    """Hold a phase unlike those trained on: how many times as far from their mean as is usual, and in what most of all."""
-
-    phase: str
-    times: float
-    words: list[str]
-
-
-def _said_of(strange: Sequence[_StrangePhase]) -> str:
-    """Say of all phases in one sentence what would be the same sentence about each."""
-    names = [PHASE_NAMES[one.phase] for one in strange]
+def _said_of(strange: Mapping[str, list[str]]) -> str:
+    """Say of all phases in one sentence what would be the same sentence about each. strange: phase -> in what it is most unlike."""
+    names = [PHASE_NAMES[phase] for phase in strange]
     which = f"{', '.join(names[:-1])} and {names[-1]} phases are" if len(names) > 1 else f"{names[0]} phase is"
-    low, high = (f"{bound(one.times for one in strange):.1f}" for bound in (min, max))
-    times = low if low == high else f"{low} to {high}"
-    words = [word for word, _ in Counter(word for one in strange for word in one.words).most_common(2)]
-    return (
-        f"The {which} unlike the exams that the networks were trained on ({times} times as far from their mean as is usual among them), "
-        f"most of all in {' and '.join(words)}."
-    )
+    words = [word for word, _ in Counter(word for words in strange.values() for word in words).most_common(2)]
+    return f"The {which} unlike the exams that the networks were trained on, most of all in {' and in '.join(words)}."
 
 
 def _phase_findings(aligned: AlignedExam) -> list[tuple[str, str]]:
