@@ -378,6 +378,20 @@ def test_a_worker_that_cannot_work_says_why(panel, before, words):
     assert one.private_folders() == []
 
 
+@pytest.mark.parametrize("broken", ["raise ImportError('DLL load failed')", "raise OSError('no such symbol')"])
+def test_a_runtime_that_cannot_be_loaded_is_told_before_volumes_are_handed_over(panel, tmp_path, broken):
+    (tmp_path / "broken" / "onnxruntime").mkdir(parents=True)
+    (tmp_path / "broken" / "onnxruntime" / "__init__.py").write_text(broken)
+    begin = "import sys; sys.path.insert(0, sys.argv[1]); from PediatricLiverDxLib.cli import main; sys.exit(main(['worker']))"
+    one = panel([sys.executable, "-c", begin, str(tmp_path / "broken")])
+    codes, folders = [], []
+    one.worker.when_ready(folders.append)
+    one.worker._process._process.finished.connect(lambda code, *_: codes.append(code))
+    one.until(lambda: one.said)
+    assert [said[0] for said in one.said] == ["died"] and "onnxruntime" in one.said[0][2]
+    assert folders == [] and codes == [2] and one.private_folders() == []
+
+
 def test_a_program_that_cannot_be_run_is_a_sentence(panel):
     one = panel(["/nowhere/PythonSlicer"])
     kind, sentence = one.answer(one.request())[2:]

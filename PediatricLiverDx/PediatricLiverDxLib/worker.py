@@ -81,7 +81,8 @@ def run() -> int:
     logging.disable()
     folder = make_private_folder()
     try:
-        worker = Worker(sys.stdin.buffer, answers, folder)
+        # not sys.stdin: a thread that waits in its buffer aborts the interpreter that is about to end
+        worker = Worker(os.fdopen(os.dup(0), "rb"), answers, folder)
         signal.signal(signal.SIGINT, worker.interrupted)
         signal.signal(signal.SIGTERM, worker.terminated)
         return worker.serve()
@@ -100,17 +101,23 @@ class Worker:
         self._waiting: deque[_Task] = deque()
         self._running: _Task | None = None
         self._exit_code: int | None = None
+        #: Set when "ready" is said: nothing is answered before.
+        self._is_ready = threading.Event()
         #: Whether a signal may end what the main thread is doing; touched by the main thread only.
         self._interruptible = False
 
     def serve(self) -> int:
-        """Say "ready", answer until the end, and return the exit code."""
+        """Say "ready", answer until the end, and return the exit code. Raises InputError, before "ready", where nothing can be computed."""
         # numpy cannot be imported by two threads at a time: what the listening thread uses is imported before there is one
         from . import worker_requests  # noqa: F401
 
+        # from the start: what hangs before "ready" ends with its input too
+        threading.Thread(target=self._listen, daemon=True).start()
+        # a panel that hears "ready" hands volumes over, and would look for the fault there
+        _load_runtime()
         about = {"protocol": PROTOCOL, "software": f"PediatricLiverDx {__version__}"}
         self._send(None, ready={**about, "folder": str(self._folder.path), "process": os.getpid()})
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._is_ready.set()
         try:
             warm = _warm()
             while (task := self._next()) is not None:
@@ -136,6 +143,7 @@ class Worker:
     def _listen(self) -> None:
         try:
             for line in _lines(self._requests):
+                self._is_ready.wait()
                 self._receive(line)
         finally:
             self._end()
@@ -340,12 +348,15 @@ class Worker:
         self._send(id, error={"kind": "defect", "message": f"The software failed ({name}); its log says where. Please report it."})
 
 
-def _warm() -> Warm:
-    """Import everything that takes a while, after "ready" and before anything can be cancelled: an import is not broken into."""
+def _load_runtime() -> None:
     try:
         import onnxruntime  # noqa: F401
-    except ImportError:
+    except Exception:  # of a library that is broken or of another version, anything may come
         raise InputError("onnxruntime, which runs the networks, is missing or cannot be loaded on this computer; install it.") from None
+
+
+def _warm() -> Warm:
+    """Import what else takes a while, after "ready" and before anything can be cancelled: an import is not broken into."""
     import SimpleITK as sitk
 
     from . import diagnosis, outputs  # noqa: F401
