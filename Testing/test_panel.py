@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_nothing_shows_before_the_exam(host, panel):
 def test_says_how_phases_were_recognised_and_how_they_fit(host, diagnosed):
     assert diagnosed.ui.apStatus.text.startswith("From volume name")
     assert "·" in diagnosed.ui.apStatus.text
-    assert "the others fit to it" in diagnosed.ui.pvpStatus.text
+    assert "reference phase" in diagnosed.ui.pvpStatus.text
 
 
 def test_a_phase_that_is_not_certain_says_so(host, panel, monkeypatch):
@@ -389,3 +390,16 @@ def test_another_scene_is_left_alone_while_another_module_is_used(host, panel):
     assert panel.parameters is None
     slicer.util.selectModule("PediatricLiverDx")
     assert panel.parameters is not None
+
+
+def test_the_logic_diagnoses_without_the_panel(host, tiny_study, tiny_bundle):
+    logic = sys.modules["PediatricLiverDx"].PediatricLiverDxLogic()
+    parameters = logic.getParameterNode()
+    parameters.pvp = slicer.util.loadVolume(str(tiny_study / "PVP.nrrd"))
+    parameters.pc = slicer.util.loadVolume(str(tiny_study / "PC.nrrd"))
+    parameters.bundle = str(tiny_bundle)
+    logic.diagnose()
+    assert host.wait(lambda: not logic.session.is_busy, PATIENCE)
+    assert logic.exam.diagnosis().lesions
+    logic.close()
+    assert not logic.worker.is_running

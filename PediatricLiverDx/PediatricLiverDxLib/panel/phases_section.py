@@ -110,7 +110,7 @@ class PhasesSection:
 def alignment_text(alignment: PhaseAlignment) -> str:
     """Say in a few words how a phase came onto the grid of the others, and how well it fits."""
     if alignment.status == "reference":
-        return _("the others fit to it")
+        return _("reference phase")
     if alignment.status == "off":
         return _("not aligned")
     if alignment.similarity_after < MIN_SIMILARITY:
