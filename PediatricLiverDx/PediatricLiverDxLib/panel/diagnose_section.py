@@ -87,4 +87,4 @@ class DiagnoseSection:
         self._ui.gateReasons.setVisible(bool(said))
         if self._verdict != gate.verdict:
             self._verdict = gate.verdict
-            self._ui.gateFrame.setStyleSheet(f"#gateFrame {{ border: none; border-left: 4px solid {_VERDICT_COLOURS[gate.verdict]}; }}")
+            self._ui.gateStripe.setStyleSheet(f"background-color: {_VERDICT_COLOURS[gate.verdict]};")

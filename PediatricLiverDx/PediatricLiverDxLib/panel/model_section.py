@@ -23,7 +23,8 @@ class ModelSection:
         self._folder: str | None = None
         self._checking: Any | None = None
         self._card: Any | None = None
-        self._ui.warningFrame.setStyleSheet("#warningFrame { border: none; border-left: 4px solid #D55E00; }")
+        # of the stripe alone: labels below a style sheet keep their colours when the application turns dark or light
+        self._ui.warningStripe.setStyleSheet("background-color: #D55E00;")
         self._ui.researchLabel.setText(wording.RESEARCH_ONLY)
         self._ui.bundleCardButton.clicked.connect(self._show_card)
         self._ui.chooseBundleButton.clicked.connect(self._choose)
