@@ -109,6 +109,62 @@ def test_other_volumes_begin_another_exam_and_the_first_comes_back(diagnosed):
     assert [exam.row_of(roi).fresh for roi in first] == ["fresh", "fresh"]
 
 
+def test_another_exam_may_be_chosen_phase_by_phase_and_the_first_comes_back_so_too(diagnosed):
+    scene, exam, volumes = diagnosed
+    first, others = exam.rois(), add_volumes(scene, ALIGNED, "Roe^John")
+    chosen = dict(volumes)
+    for phase in PHASES:
+        chosen[phase] = others[phase]
+        exam.set_phases(chosen)
+        assert not any(exam.row_of(roi).fresh == "fresh" for roi in exam.rois())
+    assert exam.rois() == [] and exam.diagnosis() is None
+    for phase in PHASES:
+        chosen[phase] = volumes[phase]
+        exam.set_phases(chosen)
+    assert exam.rois() == first and [exam.row_of(roi).fresh for roi in first] == ["fresh", "fresh"]
+
+
+def test_voxels_written_into_make_a_result_stale_but_not_a_saved_one(diagnosed, tmp_path):
+    scene, exam, volumes = diagnosed
+    slicer.util.arrayFromVolume(volumes["AP"])[:] += 1
+    assert exam.row_of(exam.rois()[0]).fresh == "fresh"
+    slicer.util.arrayFromVolumeModified(volumes["AP"])
+    assert exam.row_of(exam.rois()[0]).fresh == "stale"
+    exam.show(DIAGNOSIS, {lesion.id: roi.GetID() for lesion, roi in zip(DIAGNOSIS.lesions, exam.rois(), strict=True)})
+    assert exam.row_of(exam.rois()[0]).fresh == "fresh"
+    _, again = reopened(scene, tmp_path / "exam.mrb")
+    assert again.row_of(again.rois()[0]).fresh == "fresh"
+
+
+def test_another_model_makes_a_result_stale_until_the_first_is_back(diagnosed):
+    _, exam, _ = diagnosed
+    exam.set_model("another")
+    assert exam.row_of(exam.rois()[0]).fresh == "stale"
+    assert np.array_equal(colour(exam.rois()[0]), STALE_COLOUR)
+    exam.set_model(DIAGNOSIS.bundle.sha256)
+    assert exam.row_of(exam.rois()[0]).fresh == "fresh"
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_result_goes_with_its_last_lesion(diagnosed, by_hand):
+    scene, exam, _ = diagnosed
+    for roi in exam.rois():
+        assert exam.diagnosis() is not None
+        if by_hand:
+            scene.RemoveNode(roi)
+            exam.tidy()
+        else:
+            exam.remove_roi(roi)
+    assert exam.diagnosis() is None
+
+
+def test_a_result_without_a_lesion_stays(loaded):
+    _, exam, _ = loaded
+    exam.show(replace(DIAGNOSIS, lesions=()), {})
+    exam.remove_roi(exam.add_roi((0, 0, 0)))
+    assert exam.diagnosis() is not None and not exam.is_outdated()
+
+
 def test_no_phases_leave_the_exam_as_it_is(diagnosed):
     _, exam, volumes = diagnosed
     exam.set_phases({})

@@ -40,13 +40,21 @@ def new_anchor(scene: Any) -> Any:
 
 
 def anchor_of_volumes(scene: Any, present: Any | None, volumes: set[Any]) -> Any:
-    """Return the exam that volumes belong to: the present one, else another of the scene, else a new one."""
-    for anchor in ([present] if present is not None else []) + anchors(scene)[::-1]:
-        known = {*by_phase(anchor, PHASE_ROLE).values(), *by_phase(anchor, DIAGNOSED_ROLE).values()}
-        is_empty = not known and not anchor.GetText() and not referred(anchor, ROI_ROLE)
-        if known & volumes or (is_empty and anchor is present):
-            return anchor
+    """Return the exam that most of the volumes belong to: the present one rather than another of the scene, else a new one.
+
+    An exam that was diagnosed is known by what it was diagnosed with: volumes of another may be chosen one after the other.
+    """
+    known = ([present] if present is not None else []) + anchors(scene)[::-1]
+    best = max(known, key=lambda anchor: len(_own_volumes(anchor) & volumes), default=None)
+    if best is not None and _own_volumes(best) & volumes:
+        return best
+    if present is not None and not _own_volumes(present) and not present.GetText() and not referred(present, ROI_ROLE):
+        return present
     return new_anchor(scene)
+
+
+def _own_volumes(anchor: Any) -> set[Any]:
+    return set((by_phase(anchor, DIAGNOSED_ROLE) or by_phase(anchor, PHASE_ROLE)).values())
 
 
 def by_phase(anchor: Any | None, role: str) -> dict[str, Any]:
@@ -54,18 +62,32 @@ def by_phase(anchor: Any | None, role: str) -> dict[str, Any]:
     return {phase: volume for phase in PHASES for volume in referred(anchor, role + phase)}
 
 
-def remember_phases(anchor: Any, phases: Mapping[str, tuple[str, np.ndarray]]) -> None:
-    """Keep which volumes a diagnosis is of and where they lay: phase -> (volume ID, volume_nodes.place_of_volume)."""
+def remember_phases(anchor: Any, phases: Mapping[str, tuple[str, np.ndarray]], voxels: Mapping[str, tuple]) -> None:
+    """Keep which volumes a diagnosis is of, where they lay and what they held: phase -> (volume ID, volume_nodes.place_of_volume).
+
+    voxels: phase -> voxels_state. Times mean nothing in a scene that was saved, so these stay with the node as long as it lives.
+    """
+    anchor.diagnosed_voxels = dict(voxels)
     for phase in PHASES:
         refer(anchor, DIAGNOSED_ROLE + phase, anchor.GetScene().GetNodeByID(phases[phase][0]) if phase in phases else None)
     anchor.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps({phase: place.tolist() for phase, (_, place) in phases.items()}))
 
 
 def phases_changed(anchor: Any | None) -> bool:
-    """Tell whether other volumes are the phases now, or they lie elsewhere, than when the exam was diagnosed."""
+    """Tell whether other volumes are the phases now, or they lie elsewhere or hold something else, than when the exam was diagnosed."""
     then = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}") if anchor is not None else {}
     now, diagnosed = by_phase(anchor, PHASE_ROLE), by_phase(anchor, DIAGNOSED_ROLE)
     # a volume that was removed is missing in both, but not in what is remembered
     if now != diagnosed or set(then) != set(now):
         return True
+    voxels = getattr(anchor, "diagnosed_voxels", {})
+    if any(voxels_state(volume) != voxels.get(phase, voxels_state(volume)) for phase, volume in now.items()):
+        return True
     return not all(is_same(place_of_volume(volume), np.array(then[phase])) for phase, volume in now.items())
+
+
+def voxels_state(volume: Any) -> tuple:
+    """Return what stays the same as long as nobody writes into a volume's voxels, in this session."""
+    image = volume.GetImageData()
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    return (image.GetMTime(), scalars.GetMTime()) if scalars is not None else ()

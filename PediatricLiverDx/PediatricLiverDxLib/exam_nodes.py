@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import wording
-from .exam_anchor import PHASE_ROLE, ROI_ROLE, anchor_of_volumes, anchors, by_phase, new_anchor, phases_changed, remember_phases
+from .exam_anchor import (
+    DIAGNOSED_ROLE,
+    PHASE_ROLE,
+    ROI_ROLE,
+    anchor_of_volumes,
+    anchors,
+    by_phase,
+    new_anchor,
+    phases_changed,
+    remember_phases,
+    voxels_state,
+)
 from .exam_folder import EXAM_FOLDER_NAME, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
 from .lesion_nodes import (
     colour_roi,
@@ -80,10 +91,14 @@ class LesionRow:
 
 @dataclass(frozen=True)
 class Asked:
-    """Hold what a diagnosis was asked for. boxes: ROI node ID -> its shape; phases: phase -> volume ID and its place."""
+    """Hold what a diagnosis was asked for.
+
+    boxes: ROI node ID -> its shape; phases: phase -> volume ID and its place; voxels: phase -> exam_anchor.voxels_state of its volume.
+    """
 
     boxes: Mapping[str, np.ndarray]
     phases: Mapping[str, tuple[str, np.ndarray]]
+    voxels: Mapping[str, tuple]
 
 
 class ExamNodes:
@@ -92,6 +107,8 @@ class ExamNodes:
     def __init__(self, scene: Any, parameter_node: Any | None = None) -> None:
         self._scene, self._parameters = scene, parameter_node
         self._read: tuple[str, Diagnosis | None] = ("", None)
+        #: Hash of the chosen model's bundle.json; None where it is not known.
+        self._model: str | None = None
 
     @classmethod
     def of(cls, scene: Any, parameter_node: Any | None = None) -> ExamNodes:
@@ -130,6 +147,22 @@ class ExamNodes:
     def phases(self) -> dict[str, Any]:
         """Return phase -> volume node, of those that are still there."""
         return by_phase(self._anchor(), PHASE_ROLE)
+
+    def diagnosed_phases(self) -> dict[str, Any]:
+        """Return phase -> volume node of what the result is of, of those that are still there."""
+        return by_phase(self._anchor(), DIAGNOSED_ROLE)
+
+    @property
+    def id(self) -> str:
+        """ID of the node that the exam hangs on, to tell exams of a scene apart; "" for one that nothing is known of yet."""
+        anchor = self._anchor()
+        return anchor.GetID() if anchor is not None else ""
+
+    def set_model(self, sha256: str | None) -> None:
+        """Say which model is chosen (hash of its bundle.json, None where it is not known): a result of another one is stale."""
+        if sha256 != self._model:
+            self._model = sha256
+            self.refresh_all()
 
     # ROIs ---------------------------------------------------------------------------------------------------------------------
 
@@ -192,7 +225,8 @@ class ExamNodes:
     def asked(self) -> Asked:
         """Return what a diagnosis that is asked for now is of, to be given to show when it is there."""
         phases = {phase: (volume.GetID(), place_of_volume(volume)) for phase, volume in self.phases().items()}
-        return Asked({roi.GetID(): shape_of(roi) for roi in self.rois()}, phases)
+        voxels = {phase: voxels_state(volume) for phase, volume in self.phases().items()}
+        return Asked({roi.GetID(): shape_of(roi) for roi in self.rois()}, phases, voxels)
 
     # what the panel shows -----------------------------------------------------------------------------------------------------
 
@@ -210,9 +244,16 @@ class ExamNodes:
         return LesionRow(name, size, wording.side_result(lesion), wording.subtype_result(lesion), fresh, include)
 
     def is_stale(self, roi: Any) -> bool:
-        """Tell whether a ROI was diagnosed and it, or a phase, has been changed since."""
+        """Tell whether a ROI was diagnosed and it, a phase or the model has been changed since."""
         diagnosed = roi.GetAttribute(DIAGNOSED_ATTRIBUTE)
-        return diagnosed is not None and (not is_same(shape_of(roi), np.array(json.loads(diagnosed))) or phases_changed(self._anchor()))
+        return diagnosed is not None and (not is_same(shape_of(roi), np.array(json.loads(diagnosed))) or self.is_outdated())
+
+    def is_outdated(self) -> bool:
+        """Tell whether the exam was diagnosed and its phases, or the model, are others now."""
+        diagnosis = self.diagnosis()
+        if diagnosis is None:
+            return False
+        return (self._model is not None and self._model != diagnosis.bundle.sha256) or phases_changed(self._anchor())
 
     def refresh(self, roi: Any) -> str:
         """Colour a ROI after it was moved and return "fresh", "stale" or "new"; cheap enough for every step of the mouse."""
@@ -283,7 +324,7 @@ class ExamNodes:
                 rois[lesion.id] = roi
         asked = asked or self.asked()
         # first, so that a ROI is never taken for stale while the result is filled in
-        remember_phases(anchor, asked.phases)
+        remember_phases(anchor, asked.phases, asked.voxels)
         anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
         others = [roi for roi in self.rois() if roi not in rois.values()]
         for roi in others:
@@ -314,7 +355,10 @@ class ExamNodes:
         self.refresh_all()
 
     def tidy(self) -> None:
-        """Remove what is left of lesions whose ROI is gone: call it after a ROI was removed by somebody else."""
+        """Remove what is left of lesions whose ROI is gone: call it after a ROI was removed by somebody else.
+
+        A result whose last lesion is gone goes as well: nothing may read as if none had been found.
+        """
         anchor = self._anchor()
         if anchor is None:
             return
@@ -324,6 +368,9 @@ class ExamNodes:
         # what somebody else put there stays
         remove_from_lesion_folders(anchor, lambda node: node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None)
         self._show_overlay()
+        diagnosis = self.diagnosis()
+        if diagnosis is not None and diagnosis.lesions and not any(self.lesion_of(roi) for roi in rois):
+            self.remove_all_results()
 
     def _add_roi(self, roi: Roi) -> Any:
         node = new_node(self._scene, "MarkupsROINode", "")
