@@ -29,7 +29,7 @@ class Worker:
 
     def __init__(self, folder) -> None:
         self.folder, self.is_ready, self.is_running = folder, True, True
-        self.requests, self.cancelled, self.waiting = [], [], []
+        self.requests, self.cancelled, self.waiting, self.abandoned = [], [], [], 0
         folder.mkdir(exist_ok=True)
 
     def start(self) -> None:
@@ -47,6 +47,10 @@ class Worker:
 
     def cancel(self, request_id) -> None:
         self.cancelled.append(request_id)
+
+    def abandon_start(self) -> None:
+        self.waiting.clear()
+        self.abandoned += 1
 
     def stop(self) -> None:
         pass
