@@ -34,7 +34,7 @@ def self_test(module: Path) -> int:
             return 1
         host.turn(0.2)
         if host.errors:
-            logging.error(f"{len(host.errors)} errors in slots or observers, see above")
+            logging.error("in slots or observers, with tracebacks above: " + "; ".join(map(repr, host.errors)))
             return 1
     print(f"self-test passed in {time.monotonic() - start:.1f} s")
     return 0
