@@ -248,6 +248,16 @@ def test_an_error_of_the_worker_is_shown_and_the_result_stays(session, volumes, 
     assert session.exam.diagnosis() is not None
 
 
+def test_a_run_whose_worker_is_not_ready_can_be_cancelled_and_the_next_one_starts_another(session, volumes):
+    session.worker.is_ready = False
+    _run(session, volumes)
+    session.cancel()
+    assert session.worker.abandoned == 1 and not session.is_busy
+    session.worker.is_ready = True
+    _run(session, volumes)
+    assert len(session.worker.requests) == 1
+
+
 def test_cancel_changes_nothing(session, volumes):
     _run(session, volumes)
     session.cancel()

@@ -158,7 +158,8 @@ def test_requests_are_answered_in_order_and_the_second_finds_the_exam_warm(panel
     assert answer[2]["diagnosis"]["lesions"] and (tmp_path / "out" / "result.json").exists()
     assert found[2]["rois"] and found[2]["warm"] == {"exam": True, "bundle": True}
     said = [words for words in one.said if words[0] == "progress" and words[1] == first]
-    assert {"read", "align", "detect", "classify", "write"} <= {stage for _, _, stage, _, _ in said}
+    stages = list(dict.fromkeys(stage for _, _, stage, _, _ in said))
+    assert stages == [stage for stage in ("load", "read", "align", "detect", "classify", "gate", "write") if stage in stages] != []
     assert all(0 <= fraction <= 1 and text for _, _, _, fraction, text in said)
     assert [words[1] for words in one.said if words[0] == "result"] == [first, second]
     assert not one.worker.is_busy and one.worker.is_running
@@ -218,6 +219,55 @@ def test_a_worker_that_does_not_hear_a_cancel_is_killed_and_its_volumes_go_with_
     again = one.request()
     one.progress(again)  # another one, and it works
     assert number_of(one) != process
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_a_worker_that_hangs_before_it_is_ready_can_be_given_up(panel, tmp_path, launched):
+    hang = f"import os, time; open({str(tmp_path / 'number')!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    script = tmp_path / "PythonSlicer"
+    script.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+    script.chmod(0o755)
+    one = panel([str(script) if launched else sys.executable, "-c", hang])
+    called: list[Path] = []
+    one.worker.when_ready(called.append)
+    one.until(lambda: (tmp_path / "number").exists() and (tmp_path / "number").read_text())
+    number = int((tmp_path / "number").read_text())
+    one.worker.abandon_start()
+    assert not one.worker.is_running
+    one.until(lambda: not lives(number), 5)
+    one.worker._command = None  # what held it up has gone
+    one.worker.when_ready(called.append)
+    one.until(lambda: called)
+    one.worker.abandon_start()
+    assert len(called) == 1 and one.said == [] and one.worker.is_running
+
+
+def test_a_worker_that_is_never_ready_is_ended_with_a_sentence(fake, monkeypatch):
+    monkeypatch.setattr("PediatricLiverDxLib.panel.worker_process.READY_MS", 300)
+    one = fake("time.sleep(1000)")
+    one.worker.start()
+    one.until(lambda: one.said)
+    assert one.said[0][0] == "died" and "did not start" in one.said[0][2] and not one.worker.is_running
+
+
+MANY = """
+say(ready)
+id = hear()["id"]
+for n in range(500):
+    say(json.dumps({"id": id, "progress": {"stage": "align", "fraction": n / 500, "text": "Aligning"}}) + "\\n")
+time.sleep(1)
+say(json.dumps({"id": id, "result": {}}) + "\\n")
+hear()
+"""
+
+
+def test_of_many_steps_only_the_newest_are_told(fake):
+    one = fake(MANY)
+    number = one.request()
+    started = time.monotonic()
+    one.answer(number)
+    said = [words for words in one.said if words[0] == "progress"]
+    assert 0 < len(said) <= 2 + (time.monotonic() - started) / 0.1 and said[-1][3] == 499 / 500
+
 
 # death --------------------------------------------------------------------------------------------------------------------
 

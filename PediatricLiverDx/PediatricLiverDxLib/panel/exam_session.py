@@ -51,6 +51,7 @@ class Worker(Protocol):
     def when_ready(self, call: Callable[[Path], None]) -> None: ...
     def request(self, name: str, body: dict, *, on_progress: Callable, on_result: Callable, on_error: Callable) -> int: ...
     def cancel(self, request_id: int) -> None: ...
+    def abandon_start(self) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -330,6 +331,8 @@ class ExamSession:
         if run is None or self.step is Step.CANCELLING:
             return
         if run.request_id is None:
+            # one that is not ready may never be; the next run starts another
+            self._worker.abandon_start()
             self._end(_("Cancelled. Nothing was changed."))
             return
         self._show(Step.CANCELLING, _("Cancelling"))
@@ -343,6 +346,8 @@ class ExamSession:
         self._end(sentence, problem=True)
         if run.request_id is not None:
             self._worker.cancel(run.request_id)
+        else:
+            self._worker.abandon_start()
 
     def volume_removed(self, node: Any) -> None:
         """Give up what runs when it is about a volume that is removed."""

@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,9 +29,16 @@ from ..private_folder import PREFIX, remove_abandoned
 from ..vocabulary import InputError
 from ..worker import LONGEST_LINE, PROTOCOL
 from .application import value_of
+from .process_tree import children_of
 
 #: Milliseconds that the worker has to answer a cancel, or to end after its input did, before it is killed.
 PATIENCE_MS = 1000
+
+#: Milliseconds that a process has to get ready before it is killed: many times what it takes.
+READY_MS = 30_000
+
+#: Milliseconds from one progress to the next that is told: what comes in between is nothing that an eye could follow.
+PROGRESS_MS = 100
 
 #: Folder that holds the library.
 _MODULE_FOLDER = Path(__file__).resolve().parents[2]
@@ -136,6 +144,17 @@ class WorkerProcess:
         self._process.write(_line(next(self._ids), "cancel", {"of": request_id}))
         qt.QTimer.singleShot(PATIENCE_MS, lambda: self._kill_if_open(request_id))
 
+    def abandon_start(self) -> None:
+        """End a process that is not ready yet, without waiting for it; of when_ready nothing is called any more."""
+        if self._process is None or self._process.folder is not None:
+            return
+        process, self._process = self._process, None
+        self._waiting.clear()
+        for id, request in self._open.items():
+            if not request.refusal:
+                self._refuse(id, "cancelled", _("Cancelled."))
+        process.abandon()
+
     def stop(self) -> None:
         """End the process and remove its folder; nothing is called back any more. Waits until it has ended, as a rule 1 s at most."""
         self._stops += 1
@@ -229,6 +248,9 @@ class _Process:
         self._number = 0
         self._received = self._log = b""
         self._is_over = False
+        #: The newest progress that was not told yet, and when one was (time.monotonic).
+        self._news: Mapping[str, Any] | None = None
+        self._told_at = 0.0
         #: What to say at the end where the process was ended from here.
         self._reason: tuple[str, str] | None = None
         self._temporary = Path(environment.value("TMPDIR", "") or tempfile.gettempdir())
@@ -241,6 +263,7 @@ class _Process:
         self._process.finished.connect(self._finished)
         self._process.errorOccurred.connect(self._failed)
         self._process.start(command[0], list(command[1:]))
+        qt.QTimer.singleShot(READY_MS, self._kill_unless_ready)
 
     def write(self, line: bytes) -> None:
         self._process.write(line)
@@ -250,6 +273,15 @@ class _Process:
         if self._reason is None:
             self._reason = (kind, sentence)
             self._kill()
+
+    def abandon(self) -> None:
+        """End the process at once and tell nobody; what it left is removed when it has gone."""
+        self._is_over = True
+        if self._is_gone():
+            self._clear()
+            return
+        self._process.finished.connect(lambda *_: self._clear())
+        self._kill()
 
     def stop(self) -> None:
         """End the process, wait until it has gone, and tell nobody."""
@@ -277,6 +309,11 @@ class _Process:
             if self.folder is not None:
                 self.kill(_("The software failed: its worker sent what cannot be read. Start again, and please report it."), "defect")
             return
+        if "progress" in answer:
+            if self._news is None:
+                qt.QTimer.singleShot(round(max(0.0, self._told_at + PROGRESS_MS / 1000 - time.monotonic()) * 1000), self._tell_news)
+            self._news = answer
+            return
         if "ready" not in answer:
             self._on_answer(answer)
             return
@@ -288,6 +325,16 @@ class _Process:
             self.folder = folder
             self._number = number if isinstance(number, int) and number > 1 and number != os.getpid() else 0
             self._on_ready(folder)
+
+    def _tell_news(self) -> None:
+        news, self._news, self._told_at = self._news, None, time.monotonic()
+        if news is not None and not self._is_over and self._reason is None:
+            self._on_answer(news)
+
+    def _kill_unless_ready(self) -> None:
+        if self.folder is None and not self._is_over:
+            sentence = _("The computation did not start within {n} s and was ended. Start it again; a virus scanner may hold it up.")
+            self.kill(sentence.format(n=round(READY_MS / 1000)))
 
     def _read_log(self, *arguments: object) -> None:
         # never shown nor kept: what libraries say of a file may hold its path
@@ -324,9 +371,10 @@ class _Process:
 
     def _kill(self) -> None:
         self._process.closeWriteChannel()  # reaches a worker that has not said its number yet
-        if self._number:
+        # the number of a worker that hangs before it said it is known to the system only
+        for number in [self._number] if self._number else children_of(value_of(self._process.processId)):
             with suppress(OSError):
-                os.kill(self._number, getattr(signal, "SIGKILL", signal.SIGTERM))
+                os.kill(number, getattr(signal, "SIGKILL", signal.SIGTERM))
         self._process.kill()
 
     def _is_gone(self) -> bool:
@@ -335,8 +383,9 @@ class _Process:
     def _clear(self) -> None:
         """Remove what a worker that was killed could not."""
         if self.folder is None:
-            # it may have made one and not said so yet
+            # it may have made one and not said so yet, and be about to end only
             remove_abandoned(self._temporary)
+            qt.QTimer.singleShot(PATIENCE_MS, lambda: remove_abandoned(self._temporary))
         elif self.folder.name.startswith(PREFIX):
             shutil.rmtree(self.folder, ignore_errors=True)
         self._process.deleteLater()
