@@ -195,6 +195,21 @@ def test_jumping_moves_the_slice_only_while_the_point_is_in_sight(shown):
     assert view(scene, "AP").GetFieldOfView()[0] == 20
 
 
+def test_views_are_not_linked_while_all_of_them_jump(shown):
+    scene, _ = shown
+    composite(scene, "DP").SetHotLinkedControl(0)
+    moved: list[bool] = []
+    for phase in PHASES:
+        view(scene, phase).AddObserver("ModifiedEvent", lambda *_: moved.append(any(links(phase)[0] for phase in PHASES)))
+
+    def links(phase: str) -> tuple[int, int]:
+        return composite(scene, phase).GetLinkedControl(), composite(scene, phase).GetHotLinkedControl()
+
+    jump_to(scene, [place + 7 for place in DIAGNOSIS.lesions[0].roi.center_ras_mm])
+    assert moved and not any(moved)
+    assert [links(phase) for phase in PHASES] == [(1, 1), (1, 1), (1, 1), (1, 0)]
+
+
 def test_other_views_stay_as_they_are(shown):
     scene, exam = shown
     other = scene.CreateNodeByClass("vtkMRMLSliceNode")

@@ -6,6 +6,7 @@ The views are this module's own, told by their layout names, so that other layou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -150,18 +151,40 @@ def overlay(scene: Any) -> Any | None:
 
 def jump_to(scene: Any, ras: Sequence[float]) -> None:
     """Show a point in every view; zoom and place stay as they are where the point is in sight then, else it comes into the middle."""
-    for phase in PHASES:
-        view = _node(scene, "vtkMRMLSliceNode", view_tag(phase))
-        if view is None:
-            continue
-        to_slice = np.linalg.inv(numpy_matrix(view.GetSliceToRAS()))
-        across, down = (to_slice @ [*ras, 1])[:2] - np.array(view.GetXYZOrigin())[:2]
-        width, height = view.GetFieldOfView()[:2]
-        # at the very edge a lesion is not seen
-        if abs(across) < 0.45 * width and abs(down) < 0.45 * height:
-            view.JumpSliceByOffsetting(*ras)
-        else:
-            view.JumpSliceByCentering(*ras)
+    # linked, each of four views would take all four along
+    with _unlinked(scene):
+        for phase in PHASES:
+            view = _node(scene, "vtkMRMLSliceNode", view_tag(phase))
+            if view is None:
+                continue
+            to_slice = np.linalg.inv(numpy_matrix(view.GetSliceToRAS()))
+            across, down = (to_slice @ [*ras, 1])[:2] - np.array(view.GetXYZOrigin())[:2]
+            width, height = view.GetFieldOfView()[:2]
+            with one_event(view):
+                # at the very edge a lesion is not seen
+                if abs(across) < 0.45 * width and abs(down) < 0.45 * height:
+                    view.JumpSliceByOffsetting(*ras)
+                else:
+                    view.JumpSliceByCentering(*ras)
+
+
+@contextmanager
+def _unlinked(scene: Any) -> Iterator[None]:
+    """Let views be moved each by itself; afterwards they are linked as before."""
+    links = [(composite, composite.GetLinkedControl(), composite.GetHotLinkedControl()) for _, composite in _composites(scene)]
+    for composite, _, _ in links:
+        _link(composite, 0, 0)
+    try:
+        yield
+    finally:
+        for link in links:
+            _link(*link)
+
+
+def _link(composite: Any, linked: int, hot: int) -> None:
+    with one_event(composite):
+        composite.SetLinkedControl(linked)
+        composite.SetHotLinkedControl(hot)
 
 
 def show_chart(scene: Any, chart_node: Any | None) -> None:
