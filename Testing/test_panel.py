@@ -197,6 +197,19 @@ def test_the_button_is_cancel_while_it_runs(host, exam):
     assert exam.ui.runButton.text == "Diagnose"
 
 
+def test_progress_touches_only_what_changed(host, exam, monkeypatch):
+    section, session = exam.diagnosing, exam.session
+    section.refresh_progress()
+    touched: list[str] = []
+    for widget, name in ((exam.ui.progressBar, "setValue"), (exam.ui.statusLabel, "setText")):
+        monkeypatch.setattr(widget, name, lambda *_, name=name: touched.append(name), raising=False)
+    session.fraction = 0.5
+    section.refresh_progress()
+    session.fraction = 0.501
+    section.refresh_progress()
+    assert touched == ["setValue"]
+
+
 def test_a_moved_roi_is_changed_at_once_and_the_first_one_when_it_is_back(host, diagnosed):
     roi = diagnosed.session.exam.rois()[0]
     move(roi)
@@ -403,3 +416,112 @@ def test_the_logic_diagnoses_without_the_panel(host, tiny_study, tiny_bundle):
     assert logic.exam.diagnosis().lesions
     logic.close()
     assert not logic.worker.is_running
+
+
+def test_another_exam_in_the_selectors_takes_the_first_one_s_result_away_until_it_is_back(host, diagnosed, tiny_study):
+    first, others = diagnosed.volumes(), {}
+    for phase in first:
+        others[phase] = slicer.util.loadVolume(str(tiny_study / f"{phase}.nrrd"), {"name": f"other {phase}"})
+    diagnosed.ui.dpSelector.setCurrentNode(others["DP"])
+    host.turn()
+    assert state_of(diagnosed) == "Changed"
+    assert diagnosed.ui.dpStatus.text == "Chosen by you · not diagnosed with it yet"
+    assert not diagnosed.ui.openReportButton.isEnabled()
+    assert diagnosed.ui.savedLabel.text.startswith("Diagnose first: the phases or the model changed.")
+    for phase in ("PC", "AP", "PVP"):
+        getattr(diagnosed.ui, f"{phase.lower()}Selector").setCurrentNode(others[phase])
+    host.turn()
+    assert diagnosed.ui.lesionTable.rowCount == 0
+    assert diagnosed.diagnosis() is None
+    assert not diagnosed.ui.gateFrame.isVisible()
+    assert not diagnosed.ui.statusLabel.text
+    assert _composite("PC").GetBackgroundVolumeID() == others["PC"].GetID()
+    for phase in first:
+        getattr(diagnosed.ui, f"{phase.lower()}Selector").setCurrentNode(first[phase])
+    host.turn()
+    assert state_of(diagnosed) == "Up to\ndate"
+    assert diagnosed.ui.gateFrame.isVisible()
+
+
+def test_another_model_leaves_the_rows_changed(host, diagnosed, tiny_bundle):
+    diagnosed.parameters.bundle = ""
+    host.turn(0.05)
+    assert state_of(diagnosed) == "Changed"
+    diagnosed.parameters.bundle = str(tiny_bundle)
+    host.turn(0.05)
+    assert state_of(diagnosed) == "Up to\ndate"
+
+
+def test_voxels_written_into_are_changed(host, diagnosed):
+    slicer.util.arrayFromVolume(diagnosed.volumes()["AP"])[:] += 1
+    slicer.util.arrayFromVolumeModified(diagnosed.volumes()["AP"])
+    host.turn()
+    assert state_of(diagnosed) == "Changed"
+
+
+@pytest.mark.parametrize("while_it_runs", [False, True])
+def test_a_removed_lesion_is_not_told_as_none_found(host, diagnosed, while_it_runs):
+    if while_it_runs:
+        move(diagnosed.session.exam.rois()[0])
+        diagnosed.ui.runButton.click()
+    for roi in diagnosed.session.exam.rois():
+        slicer.mrmlScene.RemoveNode(roi)
+    ended(host, diagnosed)
+    assert diagnosed.ui.statusLabel.text == "The lesion was removed. Diagnose looks anew."
+    assert diagnosed.ui.noLesionLabel.text.startswith("Diagnose looks for lesions")
+    assert not diagnosed.ui.gateFrame.isVisible()
+    assert not diagnosed.ui.openReportButton.isEnabled()
+
+
+def test_a_changed_box_is_not_reported_before_it_is_diagnosed(host, diagnosed):
+    assert diagnosed.ui.openReportButton.isEnabled()
+    move(diagnosed.session.exam.rois()[0])
+    host.turn()
+    assert not diagnosed.ui.openReportButton.isEnabled()
+    assert not diagnosed.ui.saveResultsButton.isEnabled()
+    assert diagnosed.ui.savedLabel.text.startswith("Diagnose first: a box was changed.")
+
+
+def test_what_was_said_goes_with_the_scene(host, diagnosed):
+    assert diagnosed.ui.statusLabel.text
+    slicer.mrmlScene.Clear()
+    host.turn()
+    assert not diagnosed.ui.statusLabel.text
+
+
+def test_an_error_about_a_box_has_its_name_and_goes_when_it_is_moved(host, diagnosed):
+    roi = diagnosed.session.exam.rois()[0]
+    move(roi, 5000)
+    diagnosed.ui.runButton.click()
+    ended(host, diagnosed)
+    assert diagnosed.session.status.problem
+    assert diagnosed.ui.statusLabel.text.startswith(f"⚠ {roi.GetName()} (centre")
+    move(roi, -5000)
+    host.turn()
+    assert not diagnosed.session.status.problem
+
+
+def test_a_box_removed_under_the_mouse_leaves_updates_automatic(host, diagnosed):
+    diagnosed.ui.addRoiButton.click()
+    host.turn()
+    first, second = diagnosed.session.exam.rois()
+    second.InvokeEvent(second.PointStartInteractionEvent)
+    slicer.mrmlScene.RemoveNode(second)
+    host.turn(0.05)
+    diagnosed.ui.automaticCheckBox.setChecked(True)
+    host.turn()
+    before = diagnosed.session.results
+    move(first)
+    assert host.wait(lambda: diagnosed.session.results > before, PATIENCE)
+
+
+def test_a_defect_is_logged_without_the_text_of_its_error(host, exam, monkeypatch, caplog):
+    def fails(*arguments):
+        raise RuntimeError("/home/doe/Doe^Jane.nrrd")
+
+    monkeypatch.setattr(exam.session, "_refuse_unusable", fails)
+    exam.ui.runButton.click()
+    host.turn()
+    assert "RuntimeError" in exam.session.status.text
+    assert "RuntimeError" in caplog.text and "in fails" in caplog.text
+    assert "Doe" not in caplog.text

@@ -439,6 +439,10 @@ class ExamNodes:
                 self._parameters.SetNodeReferenceID(EXAM_ROLE, anchor.GetID())
         return anchor
 
+    def node(self, id: str) -> Any | None:
+        """Return a node of the scene, None where it is gone."""
+        return self._scene.GetNodeByID(id)
+
     def _holds(self, node: Any) -> bool:
         return node is not None and node.GetID() is not None and self._scene.GetNodeByID(node.GetID()) is node
 

@@ -43,7 +43,7 @@ class ExamPanel(VTKObservationMixin):
         self.views = Views(application)
         self._gui_tag: Any | None = None
         self._is_alive = True
-        self._refresh_is_due = self._tidying_is_due = False
+        self._refresh_is_due = self._tidying_is_due = self._roi_was_removed = False
         #: Whether lesions are being looked for, so that the views go to the first one in the end.
         self._is_looking = False
         #: ID of the ROI that the mouse is on.
@@ -51,6 +51,8 @@ class ExamPanel(VTKObservationMixin):
         #: Whether an ROI changed that "Update automatically" has not seen yet; counts up with every change.
         self._changes = self._changes_seen = 0
         self._watched: dict[str, Any] = {}
+        #: Which exam the status is about.
+        self._told_of = ""
         self._views_came_with_scene = False
         self.phases = PhasesSection(self)
         self.sections = [
@@ -142,6 +144,7 @@ class ExamPanel(VTKObservationMixin):
         """Bring every section up to date with session, parameters and scene."""
         if not self._is_alive:
             return
+        self._take_choice()
         self._watch()
         self._show_phases()
         for section in self.sections:
@@ -201,9 +204,12 @@ class ExamPanel(VTKObservationMixin):
         self.refresh_soon()
 
     def _scene_closes(self, *arguments: Any) -> None:
+        was_busy = self.session.is_busy
         self.session.abandon(_("The scene was closed, so the run was stopped."))
         self._unwatch()
         self.connect(None)
+        if not was_busy:
+            self.session.say("")  # it was of this scene
 
     def _scene_closed(self, *arguments: Any) -> None:
         self.views.forget()
@@ -232,6 +238,7 @@ class ExamPanel(VTKObservationMixin):
             self.phases.volume_removed(node)
             # it is still in the scene now
             self._tidying_is_due = True
+            self._roi_was_removed |= bool(node.IsA("vtkMRMLMarkupsROINode")) and not self.session.is_showing
             self.refresh_soon()
 
     def _watch(self) -> None:
@@ -260,6 +267,9 @@ class ExamPanel(VTKObservationMixin):
 
     def _unwatch_one(self, id: str) -> None:
         node = self._watched.pop(id)
+        if id == self._dragged:
+            # nobody will tell that it was let go of
+            self._dragged = None
         for obj, event, method, *_rest in self.Observations:
             if obj is node:
                 self.removeObserver(obj, event, method)
@@ -273,6 +283,7 @@ class ExamPanel(VTKObservationMixin):
         if self.session.is_showing or self.session.exam is None:
             return
         self.refresh_soon()
+        self.session.roi_changed(roi)
         if self.session.exam.refresh(roi) != "stale":
             return  # a new one, or one that is back where it was
         self._changes += 1
@@ -304,7 +315,24 @@ class ExamPanel(VTKObservationMixin):
         if self._tidying_is_due and self._is_alive and self.session.exam is not None:
             self._tidying_is_due = False
             self.session.exam.tidy()
+            if self._roi_was_removed:
+                self.session.roi_removed()
+            self._roi_was_removed = False
         self.refresh()
+
+    def _take_choice(self) -> None:
+        """Make what the selectors say the exam, unless a run is about what they said before: another exam's lesions come, or none."""
+        exam, volumes = self.session.exam, self.volumes()
+        if exam is None or self.session.is_busy:
+            self._told_of = exam.id if exam is not None else ""
+            return
+        if volumes and volumes != exam.phases():
+            exam.set_phases(volumes)
+        told_of, self._told_of = self._told_of, exam.id
+        if told_of and told_of != exam.id:
+            self.session.say("")  # it was about the other one
+        state = self.model.state
+        exam.set_model(state.info.sha256 if state.info is not None else None)
 
     def _show_phases(self) -> None:
         """Show a phase that was chosen by hand at once; leave the views of a scene that was opened as they were saved."""

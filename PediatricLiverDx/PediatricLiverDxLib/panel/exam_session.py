@@ -7,6 +7,8 @@ session that can start the next run.
 from __future__ import annotations
 
 import logging
+import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -17,6 +19,7 @@ from slicer.i18n import tr as _
 
 from .. import exam_input
 from ..diagnosis import Diagnosis
+from ..lesion_nodes import is_same, shape_of
 from ..result_document import read_result
 from ..vocabulary import PHASE_NAMES, PHASES, InputError
 from .progress import DETECTION_STAGES, STAGES, Progress
@@ -112,6 +115,8 @@ class ExamSession:
         #: Goes up with every result, so that others can tell whether what they saved is still the newest.
         self.results = 0
         self._run: _Run | None = None
+        #: The run that the status tells the failure of.
+        self._failed: _Run | None = None
         #: phase -> exam_key of the volume as it lies in the worker's folder.
         self._handed_over: dict[str, tuple] = {}
         self._folder: Path | None = None
@@ -309,6 +314,10 @@ class ExamSession:
         # an ROI that was removed meanwhile takes its result with it
         gone = {lesion for lesion, roi in roi_of.items() if roi in run.rois and roi not in present}
         diagnosis = replace(diagnosis, lesions=tuple(lesion for lesion in diagnosis.lesions if lesion.id not in gone))
+        if run.rois and not diagnosis.lesions:
+            # nobody looked for lesions: a result without one would read as if none had been found
+            self.exam.remove_all_results()
+            return _lesion_removed()
         self.exam.show(diagnosis, {lesion: roi for lesion, roi in roi_of.items() if lesion not in gone}, run.output, asked=run.asked)
         self.results += 1
         left_out = set(run.rois) - set(roi_of.values())
@@ -321,7 +330,32 @@ class ExamSession:
         if kind == "cancelled":
             self._end(_("Cancelled. Nothing was changed."))
         else:
-            self._end(sentence, problem=True)
+            self._failed_with(run, self._named(run, sentence))
+
+    def _named(self, run: _Run, sentence: str) -> str:
+        """Return a sentence of the worker, which counts ROIs, with the names that the table has for them."""
+
+        def name(match: re.Match) -> str:
+            number = int(match[2])
+            node = self.exam.node(run.rois[number - 1]) if self.exam is not None and 0 < number <= len(run.rois) else None
+            return node.GetName() if node is not None and node.GetName() else match[0]
+
+        return re.sub(r"(\b[Tt]he )?\bROI (\d+)\b", name, sentence)
+
+    def _failed_with(self, run: _Run, sentence: str) -> None:
+        self._end(sentence, problem=True)
+        self._failed = run
+
+    def roi_changed(self, roi: Any) -> None:
+        """Take back what was said of a run that failed when an ROI of it is another one now."""
+        boxes = self._failed.asked.boxes if self._failed is not None and self._failed.asked is not None else {}
+        if not self.is_busy and roi.GetID() in boxes and not is_same(shape_of(roi), boxes[roi.GetID()]):
+            self._say("")
+
+    def roi_removed(self) -> None:
+        """Take back what was said of the last run after an ROI was removed."""
+        if not self.is_busy:
+            self._say("" if self._rois() else _lesion_removed())
 
     # ending -------------------------------------------------------------------------------------------------------------------
 
@@ -376,7 +410,9 @@ class ExamSession:
         if isinstance(error, InputError):
             self._end(str(error), problem=True)
             return
-        logging.exception("The run failed.")
+        # no text of the error: it may name a file or a volume, and with it a patient
+        places = [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+        logging.error("PediatricLiverDx: the run failed with %s at %s", type(error).__name__, " < ".join(reversed(places)))
         self._end(_("The software failed ({name}); the log says where. Please report it.").format(name=type(error).__name__), problem=True)
 
     def _end(self, text: str, *, problem: bool = False) -> None:
@@ -389,11 +425,15 @@ class ExamSession:
         self._say(text)
 
     def _say(self, text: str, *, problem: bool = False) -> None:
-        self.status = Status(text, problem)
+        self.status, self._failed = Status(text, problem), None
         self.changed()
 
     def _rois(self) -> list[Any]:
         return list(self.exam.rois()) if self.exam is not None else []
+
+
+def _lesion_removed() -> str:
+    return _("The lesion was removed. Diagnose looks anew.")
 
 
 def _diagnosed(lesions: int) -> str:

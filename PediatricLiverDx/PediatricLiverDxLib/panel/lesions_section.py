@@ -58,7 +58,10 @@ class LesionsSection:
         self._table.setVisible(bool(rois))
         diagnosis = self._panel.diagnosis()
         nothing = _("Diagnose looks for lesions. You can also add an ROI yourself.")
-        self._ui.noLesionLabel.setText(wording.NO_LESION if diagnosis is not None and not rois else nothing)
+        if diagnosis is not None and not diagnosis.lesions:
+            outdated = self._panel.session.exam.is_outdated()
+            nothing = _("The phases or the model changed. Diagnose again.") if outdated else wording.NO_LESION
+        self._ui.noLesionLabel.setText(nothing)
         busy = self._panel.session.is_busy
         self._ui.addRoiButton.setEnabled(bool(self._panel.volumes()))
         self._ui.removeRoiButton.setEnabled(bool(rois))

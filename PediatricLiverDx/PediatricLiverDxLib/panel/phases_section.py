@@ -86,7 +86,7 @@ class PhasesSection:
         of, _separator, how = (volume.GetAttribute(HOW_ATTRIBUTE) or "").partition(": ")
         recognised = _("From {how}").format(how=how) if of == phase and how else _("Chosen by you")
         diagnosis = self._panel.diagnosis()
-        if diagnosis is not None and self._panel.session.exam.phases().get(phase) is not volume:
+        if diagnosis is not None and self._panel.session.exam.diagnosed_phases().get(phase) is not volume:
             return _("{how} · not diagnosed with it yet").format(how=recognised)
         summary = diagnosis.exam.phases.get(phase) if diagnosis else None
         if summary is None or summary.alignment is None:

@@ -15,10 +15,10 @@ class ReportSection:
 
     def __init__(self, panel: Any) -> None:
         self._panel, self._ui = panel, panel.ui
-        #: session.results at the time when the report was written, and where it is.
-        self._report: tuple[int, Path] | None = None
-        #: session.results at the time when the results were saved.
-        self._saved: int | None = None
+        #: Which result was written as a report, and where it is.
+        self._report: tuple[tuple, Path] | None = None
+        #: Which result was saved.
+        self._saved: tuple | None = None
         self._ui.openReportButton.clicked.connect(self._open_report)
         self._ui.openFolderButton.clicked.connect(self._open_folder)
         self._ui.saveResultsButton.clicked.connect(self._save_results)
@@ -27,19 +27,33 @@ class ReportSection:
     def refresh(self) -> None:
         session = self._panel.session
         there = self._panel.diagnosis() is not None
-        ready = there and not session.is_busy
+        changed = self._what_changed() if there else ""
+        ready = there and not session.is_busy and not changed
         folder = self._folder()
         self._ui.openReportButton.setEnabled(ready)
         self._ui.saveResultsButton.setEnabled(ready)
         self._ui.saveSceneButton.setEnabled(there)
         self._ui.openFolderButton.setEnabled(folder is not None and folder.is_dir())
-        self._ui.savedLabel.setText(self._saved_text(folder, there))
+        self._ui.savedLabel.setText(" ".join(text for text in (changed, self._saved_text(folder, there)) if text))
+
+    def _result(self) -> tuple:
+        """Return what tells the present result from others: of which exam it is, and how many there were."""
+        return self._panel.session.exam.id, self._panel.session.results
+
+    def _what_changed(self) -> str:
+        """Say why the report would not be of the result that is seen; empty where it would."""
+        exam = self._panel.session.exam
+        if exam.is_outdated():
+            return _("Diagnose first: the phases or the model changed.")
+        if any(exam.row_of(roi).fresh != "fresh" for roi in exam.included_rois()):
+            return _("Diagnose first: a box was changed.")
+        return ""
 
     def _saved_text(self, folder: Path | None, there: bool) -> str:
         if folder is None:
             return _("Not saved yet.") if there else _("There is no result yet.")
         text = _("Saved in {folder}.").format(folder=folder)
-        if self._saved is not None and self._saved != self._panel.session.results:
+        if self._saved is not None and self._saved != self._result():
             text += " " + _("The result changed since then.")
         return text
 
@@ -48,15 +62,14 @@ class ReportSection:
         return Path(parameters.output) if parameters is not None and parameters.output else None
 
     def _open_report(self, *arguments: Any) -> None:
-        results = self._panel.session.results
-        if self._report and self._report[0] == results and self._report[1].is_file():
+        if self._report and self._report[0] == self._result() and self._report[1].is_file():
             self._show_report(self._report[1])
         else:
             # written from what the worker still has in memory: a second at most
             self._panel.diagnose(report=True, on_done=self._written)
 
     def _written(self, folder: Path) -> None:
-        self._report = (self._panel.session.results, folder / REPORT)
+        self._report = (self._result(), folder / REPORT)
         self._show_report(folder / REPORT)
 
     def _show_report(self, path: Path) -> None:
@@ -79,7 +92,7 @@ class ReportSection:
         self._panel.diagnose(output=folder, report=True, on_done=self._kept)
 
     def _kept(self, folder: Path) -> None:
-        self._saved = self._panel.session.results
+        self._saved = self._result()
         self._report = (self._saved, folder / REPORT)
         if self._panel.parameters is not None:
             self._panel.parameters.output = str(folder)

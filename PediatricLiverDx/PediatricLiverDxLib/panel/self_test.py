@@ -250,6 +250,8 @@ class Story:
         self.widget = slicer.util.getModuleWidget(MODULE)
         self.panel, self.ui, self.logic = self.widget.panel, self.widget.ui, self.widget.logic
         self.session = self.logic.session
+        # an exam may be on screen already, in our own layout
+        self.widget.exit()
         # just after its start the application may not have chosen a layout yet
         self._layout_before = self.panel.application.layout() or slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         self.widget.enter()
