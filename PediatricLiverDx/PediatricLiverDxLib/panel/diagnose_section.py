@@ -24,6 +24,8 @@ class DiagnoseSection:
         self._panel, self._ui = panel, panel.ui
         self._verdict: str | None = None
         self._all_reasons = False
+        #: Percent and text as they are shown.
+        self._shown: tuple[int, str] = (0, "")
         self._ui.gateReasons.linkActivated.connect(self._more_clicked)
         self._ui.runButton.clicked.connect(self._run_clicked)
         self._ui.detectButton.clicked.connect(self._detect_clicked)
@@ -57,8 +59,13 @@ class DiagnoseSection:
 
     def refresh_progress(self) -> None:
         """Show how far the run is; many times a second."""
-        self._ui.progressBar.setValue(round(1000 * self._panel.session.fraction))
-        self._ui.statusLabel.setText(self._status())
+        shown = (round(100 * self._panel.session.fraction), self._status())
+        # a bar paints itself at once, and a new text lays the panel out anew
+        if shown[0] != self._shown[0]:
+            self._ui.progressBar.setValue(10 * shown[0])
+        if shown[1] != self._shown[1]:
+            self._ui.statusLabel.setText(shown[1])
+        self._shown = shown
 
     def _status(self) -> str:
         session = self._panel.session
