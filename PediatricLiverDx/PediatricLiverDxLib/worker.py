@@ -74,8 +74,6 @@ def run() -> int:
     """Answer requests until standard input ends; returns the exit code. For a process of its own: takes over its streams and signals."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what libraries print goes to the log and not among the answers
-    with suppress(OSError, AttributeError):  # not on every system
-        os.nice(5)  # the window beside it is drawn first
     # what libraries say of a file may hold its path, or what its header says of the patient
     warnings.simplefilter("ignore")
     logging.disable()
