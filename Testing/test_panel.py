@@ -210,19 +210,6 @@ def test_progress_touches_only_what_changed(host, exam, monkeypatch):
     assert touched == ["setValue"]
 
 
-def test_progress_touches_only_what_changed(host, exam, monkeypatch):
-    section, session = exam.diagnosing, exam.session
-    section.refresh_progress()
-    touched: list[str] = []
-    for widget, name in ((exam.ui.progressBar, "setValue"), (exam.ui.statusLabel, "setText")):
-        monkeypatch.setattr(widget, name, lambda *_, name=name: touched.append(name), raising=False)
-    session.fraction = 0.5
-    section.refresh_progress()
-    session.fraction = 0.501
-    section.refresh_progress()
-    assert touched == ["setValue"]
-
-
 def test_a_moved_roi_is_changed_at_once_and_the_first_one_when_it_is_back(host, diagnosed):
     roi = diagnosed.session.exam.rois()[0]
     move(roi)
