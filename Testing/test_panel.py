@@ -525,3 +525,16 @@ def test_a_defect_is_logged_without_the_text_of_its_error(host, exam, monkeypatc
     assert "RuntimeError" in exam.session.status.text
     assert "RuntimeError" in caplog.text and "in fails" in caplog.text
     assert "Doe" not in caplog.text
+
+
+def test_the_self_test_knows_which_layout_comes_back_when_an_exam_is_shown_already(host, exam):
+    from PediatricLiverDxLib import exam_views
+    from PediatricLiverDxLib.panel.self_test import Story
+
+    assert exam.application.layout() == exam_views.LAYOUT_ID
+    story = Story(None)
+    story._open_module()
+    assert exam.application.layout() == exam_views.LAYOUT_ID
+    story.widget.exit()
+    assert exam.application.layout() == story._layout_before != exam_views.LAYOUT_ID
+    story._folder.rmdir()
