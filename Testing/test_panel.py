@@ -517,7 +517,7 @@ def test_a_box_removed_under_the_mouse_leaves_updates_automatic(host, diagnosed)
 
 def test_a_defect_is_logged_without_the_text_of_its_error(host, exam, monkeypatch, caplog):
     def fails(*arguments):
-        raise RuntimeError("/home/doe/Doe^Jane.nrrd")
+        raise RuntimeError("/data/doe/Doe^Jane.nrrd")
 
     monkeypatch.setattr(exam.session, "_refuse_unusable", fails)
     exam.ui.runButton.click()

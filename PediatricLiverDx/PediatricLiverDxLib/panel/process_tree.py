@@ -20,9 +20,9 @@ def children_of(number: int) -> list[int]:
     try:
         # no window of its own on Windows
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
-        text = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=False, stdin=subprocess.DEVNULL, creationflags=flags
-        ).stdout
+        text = subprocess.check_output(
+            command, text=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, creationflags=flags
+        )
         rows = [[int(word) for word in line.split()] for line in text.splitlines()]
     except (OSError, ValueError, subprocess.SubprocessError):
         return []
