@@ -232,8 +232,8 @@ def edited(bundle: Path, path: str, value: object) -> None:
         ("gate.phases.PC.mean", "DROP"),
         ("gate.phases.PC.precision", [[1.0, 0.0], [1.0]]),
         ("gate.phases.PC.look_threshold", float("inf")),
-        ("gate.phases.PC.usual", 0),
-        ("gate.lesion", {"usual": 1.0, "look_threshold": 2.0, "do_not_trust_threshold": 3.0}),
+        ("gate.phases.PC.look_threshold", 0),
+        ("gate.lesion", {"look_threshold": 2.0, "do_not_trust_threshold": 3.0}),
         ("gate.feature_names", ["noise"]),
     ],
 )

@@ -18,8 +18,19 @@ from synthetic_ct import abdomen, as_image
 slicer = pytest.importorskip("slicer")
 
 from PediatricLiverDxLib import exam_input  # noqa: E402
-from PediatricLiverDxLib.exam_input import assign_phases, exam_key, roi_body, same_patient, write_phase, writing_phase  # noqa: E402
+from PediatricLiverDxLib.exam_input import assign_phases, roi_body, same_patient  # noqa: E402
+from PediatricLiverDxLib.phase_files import exam_key, writing_phase  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import fill_volume, vtk_matrix  # noqa: E402
+
+
+def write_phase(node, path) -> str | None:
+    """Write a volume at once and return the sentence that says why it was resampled."""
+    writing = writing_phase(node, path)
+    try:
+        while True:
+            next(writing)
+    except StopIteration as end:
+        return end.value
 
 
 @pytest.fixture

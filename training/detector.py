@@ -124,14 +124,13 @@ def ultralytics_batch(batch: DetectorBatch, size: int = DETECTOR_SIZE) -> dict[s
 
 @torch.inference_mode()
 def detect(model: nn.Module, images: np.ndarray, device: torch.device | str = "cpu", threshold: float = 0.01) -> list[np.ndarray]:
-    """Return for every image (n, phase, row, column), uint8 or float in [0, 1], the boxes found: (m, 5) x0, y0, x1, y1, score."""
+    """Return for every image (n, phase, row, column), float32 in [0, 1], the boxes found: (m, 5) x0, y0, x1, y1, score."""
     model.eval()
     found: list[np.ndarray] = []
     for start in range(0, len(images), 32):
-        part = np.asarray(images[start : start + 32])
-        scaled = torch.from_numpy(part).to(device).float() / (255 if part.dtype == np.uint8 else 1)
+        part = torch.from_numpy(images[start : start + 32]).to(device)
         with autocast(torch.device(device)):
-            predictions = model(scaled.contiguous(memory_format=torch.channels_last))
+            predictions = model(part.contiguous(memory_format=torch.channels_last))
         predictions = predictions[0] if isinstance(predictions, tuple) else predictions
         found += boxes_of(predictions.float().cpu().numpy(), threshold, NMS_IOU)
     return found

@@ -23,7 +23,7 @@ HEADS_FILE = "heads.npz"
 ADVICE = "install the bundle again"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-_THRESHOLDS = ("usual", "look_threshold", "do_not_trust_threshold")
+_THRESHOLDS = ("look_threshold", "do_not_trust_threshold")
 
 
 def checked_document(raw: bytes) -> dict[str, Any]:

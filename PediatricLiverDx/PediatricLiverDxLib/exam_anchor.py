@@ -16,7 +16,7 @@ from .lesion_nodes import is_same
 from .lesion_results import DIAGNOSED_ATTRIBUTE
 from .node_references import of_class, refer, referred
 from .vocabulary import PHASES
-from .volume_nodes import new_node, place_of_volume
+from .volume_nodes import new_node, place_of_volume, voxels_state
 
 #: Node attribute of the text node.
 EXAM_ATTRIBUTE = "PediatricLiverDx.Exam"
@@ -84,10 +84,3 @@ def phases_changed(anchor: Any | None) -> bool:
     if any(voxels_state(volume) != voxels.get(phase, voxels_state(volume)) for phase, volume in now.items()):
         return True
     return not all(is_same(place_of_volume(volume), np.array(then[phase])) for phase, volume in now.items())
-
-
-def voxels_state(volume: Any) -> tuple:
-    """Return what stays the same as long as nobody writes into a volume's voxels, in this session."""
-    image = volume.GetImageData()
-    scalars = image.GetPointData().GetScalars() if image is not None else None
-    return (image.GetMTime(), scalars.GetMTime()) if scalars is not None else ()

@@ -16,7 +16,7 @@ import numpy as np
 
 from .lesion_nodes import roi_of
 from .lesion_results import LESION_ATTRIBUTE
-from .phase_files import exam_key, voxels_of, write_phase, writing_phase
+from .phase_files import voxels_of
 from .vocabulary import PHASES, InputError
 from .volume_nodes import voxels_to_ras
 from .worker_requests import roi_document
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from .candidates import Candidate
-
-__all__ = ["TAGS", "PhaseAssignment", "assign_phases", "exam_key", "no_tags", "roi_body", "same_patient", "write_phase", "writing_phase"]
 
 #: DICOM keywords that tell something here; more do no harm.
 TAGS = (

@@ -25,7 +25,6 @@ from .exam_anchor import (
     new_anchor,
     phases_changed,
     remember_phases,
-    voxels_state,
 )
 from .exam_folder import EXAM_FOLDER_NAME, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
 from .lesion_nodes import (
@@ -56,6 +55,7 @@ from .volume_nodes import (
     show_phase,
     threshold_of,
     union_of_cams,
+    voxels_state,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class LesionRow:
 class Asked:
     """Hold what a diagnosis was asked for.
 
-    boxes: ROI node ID -> its shape; phases: phase -> volume ID and its place; voxels: phase -> exam_anchor.voxels_state of its volume.
+    boxes: ROI node ID -> its shape; phases: phase -> volume ID and its place; voxels: phase -> volume_nodes.voxels_state.
     """
 
     boxes: Mapping[str, np.ndarray]
@@ -281,10 +281,6 @@ class ExamNodes:
         if diagnosis is None or roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None:
             return None
         return next((lesion for lesion in diagnosis.lesions if lesion.id == id), None)
-
-    def roi_of_lesion(self, id: str) -> Any | None:
-        """Return the ROI node of a lesion ("L1")."""
-        return next((roi for roi in self.rois() if roi.GetAttribute(LESION_ATTRIBUTE) == id), None)
 
     def cam_node(self, roi: Any | None = None) -> Any | None:
         """Return a ROI's CAM volume; without a ROI that of all lesions together, which is its own when there is only one."""

@@ -15,7 +15,7 @@ import slicer
 from .colours import CAM_OPACITY, CAM_THRESHOLD, PHASE_COLOURS
 from .node_references import of_class
 from .rois import nearest_to_ras
-from .vocabulary import PHASE_NAMES, PHASES
+from .vocabulary import PHASES
 from .volume_nodes import numpy_matrix, one_event, place_of_volume, set_threshold, threshold_of, voxels_to_ras
 
 #: Number of the layout; Slicer's own are below 1000.
@@ -31,11 +31,6 @@ LEGEND_ATTRIBUTE = "PediatricLiverDx.Legend"
 def view_tag(phase: str) -> str:
     """Return the layout name of a phase's slice view."""
     return f"PediatricLiverDx{phase}"
-
-
-def view_title(phase: str) -> str:
-    """Return what stands in the corner of a phase's view: "Arterial"."""
-    return PHASE_NAMES[phase].capitalize()
 
 
 def _slice_view(phase: str) -> str:

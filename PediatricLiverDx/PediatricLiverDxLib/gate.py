@@ -256,8 +256,8 @@ def _thresholds(values: np.ndarray, prepare: Callable, folds: int = 5) -> dict[s
         known, held_out = prepare(values[~left_out], values[left_out])
         mean, precision, _ = _fit(known)
         distances += [_distance(vector, mean, precision) for vector in held_out]
-    usual, look, far = np.percentile(distances, (50, LOOK_PERCENTILE, FAR_PERCENTILE))
-    return {"usual": float(usual), "look_threshold": float(look), "do_not_trust_threshold": float(max(FAR * far, look))}
+    look, far = np.percentile(distances, (LOOK_PERCENTILE, FAR_PERCENTILE))
+    return {"look_threshold": float(look), "do_not_trust_threshold": float(max(FAR * far, look))}
 
 
 def _rounded(values: np.ndarray) -> list[float]:

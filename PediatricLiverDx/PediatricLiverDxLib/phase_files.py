@@ -16,7 +16,7 @@ from vtkmodules.vtkCommonMath import vtkMatrix4x4
 from vtkmodules.vtkCommonTransforms import vtkGeneralTransform, vtkTransform
 
 from .vocabulary import InputError
-from .volume_nodes import numpy_matrix, voxels_to_ras, vtk_matrix
+from .volume_nodes import numpy_matrix, voxels_state, voxels_to_ras, vtk_matrix
 
 #: Bytes that are written between two breaths of the window: a few ms.
 SLAB_BYTES = 1 << 22
@@ -84,18 +84,9 @@ def is_right_angled(to_ras: np.ndarray) -> bool:
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() < _LEAST_SKEW)
 
 
-def write_phase(node: Any, path: Path) -> str | None:
-    """Write a volume as it is shown, uncompressed NRRD, at once; returns a sentence where it had to be resampled. See writing_phase."""
-    writing = writing_phase(node, path)
-    try:
-        while True:
-            next(writing)
-    except StopIteration as end:
-        return end.value
-
-
 def writing_phase(node: Any, path: Path) -> Iterator[float]:
-    """Write a volume in slabs, with time for the event loop in between; yields the part that is done, returns what write_phase does.
+    """Write a volume in slabs, with time for the event loop in between; yields the part that is done, returns a sentence where it had to
+    be resampled.
 
     The file is there only when it is whole; closing the iterator early leaves nothing. Its name (the phase) is how messages call it.
 
@@ -127,9 +118,6 @@ def exam_key(nodes_by_phase: Mapping[str, Any]) -> tuple:
 
 
 def _state(node: Any) -> tuple:
-    image = node.GetImageData()
-    scalars = image.GetPointData().GetScalars() if image is not None else None
-    changed = (image.GetMTime(), scalars.GetMTime() if scalars is not None else 0) if image is not None else ()
     transform = node.GetParentTransformNode()
     if transform is None:
         shown: tuple = ()
@@ -139,7 +127,7 @@ def _state(node: Any) -> tuple:
         shown = tuple(numpy_matrix(to_world).ravel().tolist())
     else:
         shown = (transform.GetID(), transform.GetTransformToWorldMTime())
-    return node.GetID(), changed, tuple(voxels_to_ras(node).ravel().tolist()), shown
+    return node.GetID(), voxels_state(node), tuple(voxels_to_ras(node).ravel().tolist()), shown
 
 
 def _written(file: BinaryIO, volume: ShownVolume) -> Iterator[float]:

@@ -125,6 +125,13 @@ def set_threshold(volume: Any, threshold: float) -> None:
     display.SetThreshold(max(threshold, 1e-3) * largest, largest)
 
 
+def voxels_state(volume: Any) -> tuple:
+    """Return what stays the same as long as nobody writes into a volume's voxels, in this session."""
+    image = volume.GetImageData()
+    scalars = image.GetPointData().GetScalars() if image is not None else None
+    return (image.GetMTime(), scalars.GetMTime()) if scalars is not None else ()
+
+
 def threshold_of(volume: Any) -> float:
     """Return the part of its largest value below which a CAM volume is not shown."""
     display = volume.GetScalarVolumeDisplayNode()

@@ -20,6 +20,7 @@ from slicer.i18n import tr as _
 from .. import exam_input
 from ..diagnosis import Diagnosis
 from ..lesion_nodes import is_same, shape_of
+from ..phase_files import exam_key, writing_phase
 from ..result_document import read_result
 from ..vocabulary import PHASE_NAMES, PHASES, InputError
 from .progress import DETECTION_STAGES, STAGES, Progress
@@ -205,14 +206,14 @@ class ExamSession:
             phase, node = left[0], run.volumes[left[0]]
             self._handed_over.pop(phase, None)
             self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
-            key = exam_input.exam_key({phase: node})
-            run.writing = exam_input.writing_phase(node, self._file(phase))
+            key = exam_key({phase: node})
+            run.writing = writing_phase(node, self._file(phase))
             self._later(0, lambda: self._write(run, key, left))
         except Exception as error:
             self._fail(error)
 
     def _is_handed_over(self, run: _Run, phase: str) -> bool:
-        return self._handed_over.get(phase) == exam_input.exam_key({phase: run.volumes[phase]}) and self._file(phase).exists()
+        return self._handed_over.get(phase) == exam_key({phase: run.volumes[phase]}) and self._file(phase).exists()
 
     def _file(self, phase: str) -> Path:
         return self._folder / f"{phase}.nrrd"
