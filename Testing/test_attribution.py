@@ -11,9 +11,10 @@ from PediatricLiverDxLib.attribution import cam_volume, class_activation, lesion
 from PediatricLiverDxLib.classification import class_probabilities, classify, decide, malignant_probability
 from PediatricLiverDxLib.composites import composites
 from PediatricLiverDxLib.rois import Roi
-from PediatricLiverDxLib.vocabulary import PHASES
+from PediatricLiverDxLib.vocabulary import OUTCOMES, PHASES
 
 ALL = (True, True, True, True)
+SIDES = ("malignant", "benign")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_activation_is_the_gradient_weighted_map():
 def test_lesion_cam_is_scaled_and_differs_by_side(networks, outputs):
     inside = np.zeros((64, 64), bool)
     inside[10:50, 20:44] = True
-    malignant, benign = (lesion_cam(outputs, networks.weights, side, inside) for side in (True, False))
+    malignant, benign = (lesion_cam(outputs, networks.weights, side, inside) for side in SIDES)
     for cam in (malignant, benign):
         assert cam.shape == (3, 64, 64) and cam.dtype == np.float32
         assert cam.min() >= 0 and cam.max() <= 1
@@ -101,7 +102,22 @@ def test_lesion_cam_is_scaled_and_differs_by_side(networks, outputs):
     # one backbone's map alone reaches 1, and reaches it inside the box
     (name,) = outputs.backbones[:1]
     alone = replace(outputs, backbones=(name,), shares=np.ones((1, 3)))
-    assert max(lesion_cam(alone, networks.weights, side, inside).max() for side in (True, False)) == pytest.approx(1)
+    assert max(lesion_cam(alone, networks.weights, side, inside).max() for side in SIDES) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("of", OUTCOMES)
+def test_lesion_cam_is_that_of_the_logit_that_tells_the_outcome(networks, outputs, of):
+    inside = np.ones((64, 64), bool)
+    (name,) = outputs.backbones[:1]
+    head = {"HH": 1, "OBHT": 1, "HB": 2, "OMHT": 2}.get(of, 0)
+    sign = -1.0 if of in ("benign", "HH", "HB") else 1.0
+    # only the shares of that logit count
+    shares = np.zeros((len(outputs.backbones), 3))
+    shares[0, head] = 1.0
+    own = class_activation(outputs.feature_maps[name], networks.weights[name][head], sign)
+    scale = len(inside) // own.shape[1]
+    found = lesion_cam(replace(outputs, shares=shares), networks.weights, of, inside)[:, scale // 2 :: scale, scale // 2 :: scale]
+    assert np.corrcoef(found.ravel(), own.ravel())[0, 1] > 0.98 or not own.any()
 
 
 def test_volume_has_the_slices_maps_at_the_slices(tiny_aligned):

@@ -22,11 +22,11 @@ import pytest
 import SimpleITK as sitk
 from conftest import LESION_BOX, rewrite_hashes
 from PediatricLiverDxLib.alignment import align
-from PediatricLiverDxLib.diagnosis import diagnose
+from PediatricLiverDxLib.diagnosis import diagnose, lesion_map
 from PediatricLiverDxLib.exam import Grid, read_exam
 from PediatricLiverDxLib.private_folder import PREFIX, make_private_folder, remove_abandoned
 from PediatricLiverDxLib.rois import Roi
-from PediatricLiverDxLib.vocabulary import PHASES, InputError
+from PediatricLiverDxLib.vocabulary import OUTCOMES, PHASES, InputError
 from PediatricLiverDxLib.worker_requests import read_line, request_of, roi_document
 
 SCHEMA = json.loads(resources.files("PediatricLiverDxLib").joinpath("result.schema.json").read_text(encoding="utf-8"))
@@ -179,6 +179,35 @@ def test_only_the_changed_one_of_two_boxes_is_classified_again(client, files, ti
     assert without_times(again["result"]["diagnosis"]) == without_times(answer["result"]["diagnosis"])
 
 
+def test_a_map_for_another_outcome_comes_from_what_the_networks_said_already(client, files, tiny_bundle, networks, moved, tmp_path):
+    request = {"files": files, "bundle": tiny_bundle}
+    lesion = client.result("diagnose", **request, rois=[roi_document(moved)], output=tmp_path / "out", scene=False, report=False)
+    lesion = lesion["diagnosis"]["lesions"][0]
+    # as the panel sends it: the box as result.json holds it, numbers rounded
+    box = {key: lesion["roi"][key] for key in ("center_ras_mm", "size_mm", "axes_ras", "source")}
+    exam = read_exam(files=files)
+    maps = {}
+    for of in OUTCOMES:
+        answer, progress = client.answer_to(client.send("map", **request, roi=box, of=of, output=tmp_path / "maps" / f"{of}.nrrd"))
+        assert answer["result"] == {"file": f"{of}.nrrd", "warm": {"exam": True, "bundle": True}}
+        assert not progress, "it was classified again"
+        maps[of] = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "maps" / f"{of}.nrrd")))
+    for of, found in maps.items():
+        assert np.allclose(found, lesion_map(align(exam), networks, moved, of).array, atol=1e-5), of
+    decided = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "out" / lesion["cam"])))
+    assert np.array_equal(maps["malignant" if lesion["malignant_probability"] >= 0.5 else "benign"], decided)
+    assert not np.allclose(maps["malignant"], maps["benign"])
+
+    # of a box that was not classified yet, as in a scene that was saved
+    other = {"center_ras_mm": [v + 25 for v in moved.center_ras_mm], "size_mm": [20, 20, 20]}
+    answer, progress = client.answer_to(client.send("map", **request, roi=other, of="benign", output=tmp_path / "new.nrrd"))
+    assert answer["result"]["file"] == "new.nrrd" and {said["text"] for said in progress} == {"Computing the heat map"}
+    far = {**other, "center_ras_mm": [5000, 0, 0]}
+    assert "outside" in client.refused("map", **request, roi=far, of="benign", output=tmp_path / "far.nrrd")
+    (tmp_path / "file").touch()
+    assert "handed over" in client.refused("map", **request, roi=box, of="HB", output=tmp_path / "file" / "map.nrrd")
+
+
 def test_a_box_outside_is_left_out_and_the_others_keep_their_names(client, files, tiny_bundle, moved):
     far = {"id": "Jane Doe", "center_ras_mm": [900, 0, 0], "size_mm": [9, 9, 9]}
     result = client.result("diagnose", files=files, bundle=tiny_bundle, rois=[far, {**roi_document(moved), "id": "b"}])
@@ -260,6 +289,10 @@ ROI = {"center_ras_mm": [0, 0, 0], "size_mm": [10, 10, 10]}
         ("diagnose", {"study": "/a", "output": "out"}, "absolute path as output"),
         ("diagnose", {"study": "/a", "speed": 1}, "speed"),
         ("detect", {"study": "/a", "rois": []}, "rois"),
+        ("map", {"study": "/a", "of": "HB", "output": "/b.nrrd"}, "ROI 1"),
+        ("map", {"study": "/a", "roi": ROI, "of": "tumour", "output": "/b.nrrd"}, "malignant, benign, HH"),
+        ("map", {"study": "/a", "roi": ROI, "of": "HB"}, ".nrrd file as output"),
+        ("map", {"study": "/a", "roi": ROI, "of": "HB", "output": "/b"}, ".nrrd file as output"),
         ("cancel", {}, "of in cancel"),
         ("quit", {"now": True}, "now"),
     ],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .classification import CoalitionOutputs, sigmoid, subtype_head
+from .classification import CoalitionOutputs, outcome_head, sigmoid, subtype_head
 from .composites import composite_slices_of, crop_square, resampling_matrix
 
 if TYPE_CHECKING:
@@ -86,20 +86,21 @@ def class_activation(feature_map: np.ndarray, weight: np.ndarray, sign: float) -
     return np.maximum(np.einsum("c,schw->shw", alpha, feature_map, optimize=True), 0)
 
 
-def lesion_cam(outputs: CoalitionOutputs, weights: Mapping[str, np.ndarray], malignant: bool, inside: np.ndarray) -> np.ndarray:
-    """Return the ensemble's activation map of the decided side on the composites, float32 (slice, size, size) in [0, 1].
+def lesion_cam(outputs: CoalitionOutputs, weights: Mapping[str, np.ndarray], of: str, inside: np.ndarray) -> np.ndarray:
+    """Return the ensemble's activation map of an outcome on the composites, float32 (slice, size, size) in [0, 1].
 
-    Each backbone's map (of the stage 1 logit, its negative for benign) is enlarged linearly, divided by its largest value inside the box
-    over the slices, and the backbones are averaged by their shares in stage 1. What lies on the masked surround is no part of the patient,
-    and is 0.
+    Each backbone's map (of the logit that tells the outcome, with its sign) is enlarged linearly, divided by its largest value inside the
+    box over the slices, and the backbones are averaged by their shares in that logit. What lies on the masked surround is no part of the
+    patient, and is 0. All of it is 0 where nothing speaks for the outcome.
 
-    inside: bool (size, size), composites.inside_box.
+    of: "malignant", "benign" or one of CLASSES; a class stands against the other one of its side. inside: bool (size, size),
+    composites.inside_box.
     """
-    size = len(inside)
+    size, (head, sign) = len(inside), outcome_head(of)
     total = np.zeros((1, size, size), np.float32)
-    for backbone, share in zip(outputs.backbones, outputs.shares[:, 0], strict=True):
+    for backbone, share in zip(outputs.backbones, outputs.shares[:, head], strict=True):
         feature_map = outputs.feature_maps[backbone]
-        cam = class_activation(feature_map, weights[backbone][0], 1.0 if malignant else -1.0)
+        cam = class_activation(feature_map, weights[backbone][head], sign)
         height, width = cam.shape[1:]
         cam = resampling_matrix(height, 0, height / size, size) @ cam @ resampling_matrix(width, 0, width / size, size).T * inside
         total = total + np.float32(share) * cam / max(float(cam.max()), 1e-12)

@@ -108,6 +108,13 @@ def decide(probabilities: Mapping[str, float], malignant: float) -> str:
     return max(side, key=lambda name: probabilities[name])
 
 
+def outcome_head(of: str) -> tuple[int, float]:
+    """Return the index in HEADS of the logit that tells an outcome ("malignant", "benign" or a class), and the sign that speaks for it."""
+    if of in ("malignant", "benign"):
+        return HEADS.index("stage1"), 1.0 if of == "malignant" else -1.0
+    return subtype_head(of)
+
+
 def subtype_head(decision: str) -> tuple[int, float]:
     """Return the index in HEADS of the decided class's subtype head, and the sign of its logit that speaks for the class."""
     head = HEADS.index("malignant_subtype" if decision in MALIGNANT else "benign_subtype")

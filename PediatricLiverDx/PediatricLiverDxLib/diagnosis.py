@@ -11,7 +11,7 @@ import numpy as np
 
 from . import __version__
 from .attribution import CamVolume, PhaseShapley, cam_volume, lesion_cam, lesion_shapley
-from .classification import class_probabilities, classify, decide, malignant_probability
+from .classification import CoalitionOutputs, class_probabilities, classify, decide, malignant_probability
 from .composites import composite_slices_of, composites, inside_box
 from .gate import Gate, judge, lesion_embedding
 from .rois import Roi
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 #: Told the stage ("align", "detect", "classify", "gate", "write"), the part of it that is done (0 to 1), and a text for the user.
 Progress = Callable[[str, float, str], None]
 
-#: Lesions by centre, size and axes of their box, each with its embedding for the gate.
-KnownLesions = MutableMapping[tuple, tuple["LesionDiagnosis", np.ndarray]]
+#: Lesions by centre, size and axes of their box, each with what the networks said of it.
+KnownLesions = MutableMapping[tuple, tuple["LesionDiagnosis", CoalitionOutputs]]
 
 #: Goes up when a key of result.json changes its meaning or goes.
 SCHEMA_VERSION = "1.0"
@@ -219,13 +219,13 @@ def diagnose(
             known[box] = _diagnose_lesion(
                 aligned, roi, networks, lambda part, n=n, text=text: tell("classify", (n + part) / len(found), text)
             )
-        lesion, embedding = known[box]
+        lesion, outputs = known[box]
         lesions.append(replace(lesion, id=roi.id, roi=roi, detection_score=roi.score))
-        embeddings.append(embedding)
+        embeddings.append(lesion_embedding(outputs))
     for box in set(known) - {_box(roi) for roi in found}:
         del known[box]
     lap("classify")
-    tell("gate", 0.0, "Comparing with what the bundle was trained on")
+    tell("gate", 0.0, "Comparing with what the model was trained on")
     gate = judge(networks.bundle, exam, aligned, lesions, embeddings, cut)
     lap("gate")
     summary = ExamSummary(
@@ -237,8 +237,36 @@ def diagnose(
     return Diagnosis(networks.bundle.info, summary, tuple(dict.fromkeys(warnings)), gate, tuple(lesions), timings)
 
 
+def lesion_map(
+    aligned: AlignedExam,
+    networks: Networks,
+    roi: Roi,
+    of: str,
+    *,
+    known: KnownLesions | None = None,
+    progress: Progress | None = None,
+) -> CamVolume:
+    """Return the activation map of one lesion for any outcome (attribution.lesion_cam); LesionDiagnosis.cam is that of its decided side.
+
+    known: as in diagnose; a box in it is not classified again, another one is added.
+    Raises InputError when the box lies outside the volume.
+    """
+    tell = progress or (lambda stage, fraction, text: None)
+    known = {} if known is None else known
+    roi = roi.clamp_to(aligned.grid)[0]
+    if (box := _box(roi)) not in known:
+        known[box] = _diagnose_lesion(aligned, roi, networks, lambda part: tell("classify", part, "Computing the heat map"))
+    return cam_volume(lesion_cam(known[box][1], networks.weights, of, _inside_box(aligned, roi, networks)), roi, aligned.grid)
+
+
+def _inside_box(aligned: AlignedExam, roi: Roi, networks: Networks) -> np.ndarray:
+    box = roi.index_box(aligned.grid)
+    return inside_box((box[0], box[1], box[3], box[4]), aligned.grid.spacing_xyz[:2], networks.composite_size)
+
+
 def _box(roi: Roi) -> tuple:
-    return roi.center_ras_mm, roi.size_mm, roi.axes_ras
+    # to a millionth of a mm: a box that went through result.json is the same one
+    return tuple(tuple(round(float(value), 6) for value in np.ravel(part)) for part in (roi.center_ras_mm, roi.size_mm, roi.axes_ras))
 
 
 def _inside(rois: Sequence[Roi], aligned: AlignedExam) -> tuple[list[Roi], set[str], list[str]]:
@@ -262,7 +290,7 @@ def _inside(rois: Sequence[Roi], aligned: AlignedExam) -> tuple[list[Roi], set[s
 
 def _diagnose_lesion(
     aligned: AlignedExam, roi: Roi, networks: Networks, progress: Callable[[float], None]
-) -> tuple[LesionDiagnosis, np.ndarray]:
+) -> tuple[LesionDiagnosis, CoalitionOutputs]:
     size = networks.composite_size
     images = composites(aligned, roi, size)
     outputs = classify(networks, images, aligned.present, progress)
@@ -274,8 +302,8 @@ def _diagnose_lesion(
         for backbone, own in zip(outputs.backbones, outputs.logits, strict=True)
     }
     box = roi.index_box(aligned.grid)
-    inside = inside_box((box[0], box[1], box[3], box[4]), aligned.grid.spacing_xyz[:2], size)
-    cam_slices = lesion_cam(outputs, networks.weights, malignant >= 0.5, inside)
+    side = "malignant" if malignant >= 0.5 else "benign"
+    cam_slices = lesion_cam(outputs, networks.weights, side, _inside_box(aligned, roi, networks))
     lesion = LesionDiagnosis(
         id=roi.id,
         roi=roi,
@@ -290,7 +318,7 @@ def _diagnose_lesion(
         composites=images,
         cam_slices=cam_slices,
     )
-    return lesion, lesion_embedding(outputs)
+    return lesion, outputs
 
 
 def _phase_summary(exam: Exam, aligned: AlignedExam, phase: str) -> PhaseSummary:

@@ -147,7 +147,7 @@ def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, s
         diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, why_not))
     try:
         for lesion in diagnosis.lesions:
-            _write_cam(lesion.cam, aligned.grid, folder / lesion.cam_file)
+            write_cam(lesion.cam, aligned.grid, folder / lesion.cam_file)
             write_roi(lesion.roi, folder / lesion.roi_file)
         if write_scene:
             write_scene(diagnosis, aligned, folder / SCENE)
@@ -179,8 +179,8 @@ def scene_writer() -> tuple[Callable[[Diagnosis, AlignedExam, Path], None] | Non
     return write_scene, ""
 
 
-def _write_cam(cam: CamVolume, grid: Grid, path: Path) -> None:
-    """Write a CAM volume as NRRD, float32, where it lies in the reference grid."""
+def write_cam(cam: CamVolume, grid: Grid, path: Path) -> None:
+    """Write a CAM volume as NRRD, float32, where it lies in the reference grid. Raises OSError."""
     image = sitk.GetImageFromArray(cam.array)
     image.SetSpacing(grid.spacing_xyz)
     image.SetDirection(grid.direction)

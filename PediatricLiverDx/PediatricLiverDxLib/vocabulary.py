@@ -38,6 +38,9 @@ CLASS_NAMES = MappingProxyType({
 BENIGN = ("HH", "OBHT")
 MALIGNANT = ("HB", "OMHT")
 
+#: What a heat map can be for: a side, or a class against the other one of its side.
+OUTCOMES = ("malignant", "benign", *CLASSES)
+
 #: Tumour entity -> class.
 ENTITY_CLASS = MappingProxyType({
     "HH": "HH",

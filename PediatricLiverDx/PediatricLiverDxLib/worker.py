@@ -5,6 +5,7 @@
     <- {"id": 1, "progress": {"stage": "align", "fraction": 0.5, "text": "aligning PVP"}}
     <- {"id": 1, "result": {"diagnosis": {...}, "rois": {}, "warm": {"exam": false, "bundle": false}, "files": ["cam_L1.nrrd", ...]}}
     -> {"id": 2, "detect": {...}}   {"id": 3, "cancel": {"of": 2}}   {"id": 4, "quit": {}}
+    -> {"id": 5, "map": {"files": {...}, "roi": {...}, "of": "HB", "output": "/.../HB.nrrd"}}
     <- {"id": 2, "error": {"kind": "cancelled", "message": "..."}}
 
 Nothing else is written to standard output. `folder` is for the volumes that are sent over: readable by this user only, and removed when the
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from .exam import Grid
     from .rois import Roi
     from .warm import Prepared, Warm
-    from .worker_requests import Detect, Diagnose, RequestId
+    from .worker_requests import Detect, Diagnose, Map, RequestId
 
 #: Goes up when a key of the protocol changes its meaning or goes.
 PROTOCOL = 1
@@ -66,7 +67,7 @@ class _Task:
     """Hold a request that waits or runs."""
 
     id: RequestId
-    request: Diagnose | Detect
+    request: Diagnose | Detect | Map
     cancelled: bool = False
 
 
@@ -233,11 +234,11 @@ class Worker:
             self._write(answer)
 
     def _compute(self, task: _Task, warm: Warm) -> dict[str, Any]:
-        from .worker_requests import Detect
+        from .worker_requests import Detect, Map
 
         if isinstance(task.request, Detect):
             return self._detect(task, warm)
-        return self._diagnose(task, warm)
+        return self._map(task, warm) if isinstance(task.request, Map) else self._diagnose(task, warm)
 
     def _detect(self, task: _Task, warm: Warm) -> dict[str, Any]:
         from .worker_requests import roi_document
@@ -287,6 +288,29 @@ class Worker:
             "warm": prepared.warm,
             "files": files,
         }
+
+    def _map(self, task: _Task, warm: Warm) -> dict[str, Any]:
+        from .diagnosis import lesion_map
+        from .outputs import OutputError, write_cam
+
+        request: Map = task.request
+        with self._stoppable():
+            prepared = self._prepare(task, warm)
+            cam = lesion_map(
+                prepared.aligned,
+                prepared.networks,
+                request.roi,
+                request.of,
+                known=prepared.known,
+                progress=lambda *said: self._tell(task, *said),
+            )
+            try:
+                request.output.parent.mkdir(parents=True, exist_ok=True)
+                write_cam(cam, prepared.aligned.grid, request.output)
+            except OSError as error:
+                reason = error.strerror or "it could not be written"
+                raise OutputError(f"The heat map cannot be handed over ({reason}); make room on the disk.") from None
+        return {"file": request.output.name, "warm": prepared.warm}
 
     def _prepare(self, task: _Task, warm: Warm) -> Prepared:
         return warm.prepare(task.request.exam, task.request.bundle, lambda *said: self._tell(task, *said))

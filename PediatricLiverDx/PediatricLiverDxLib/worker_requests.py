@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .rois import IDENTITY, Roi, nearest_to_ras
-from .vocabulary import PHASES, InputError
+from .vocabulary import OUTCOMES, PHASES, InputError
 
 RequestId = str | int
 
@@ -49,6 +49,17 @@ class Diagnose:
 
 
 @dataclass(frozen=True)
+class Map:
+    """Compute which parts of a lesion speak for an outcome (vocabulary.OUTCOMES). output: the NRRD file to write."""
+
+    exam: ExamFiles
+    bundle: Path | None
+    roi: Roi
+    of: str
+    output: Path
+
+
+@dataclass(frozen=True)
 class Cancel:
     """End the request `of`."""
 
@@ -60,12 +71,13 @@ class Quit:
     """End the worker."""
 
 
-Request = Diagnose | Detect | Cancel | Quit
+Request = Diagnose | Detect | Map | Cancel | Quit
 
 _EXAM_KEYS = ("files", "study", "align", "bundle")
 _KEYS = {
     "diagnose": (*_EXAM_KEYS, "rois", "output", "report", "scene"),
     "detect": _EXAM_KEYS,
+    "map": (*_EXAM_KEYS, "roi", "of", "output"),
     "cancel": ("of",),
     "quit": (),
 }
@@ -103,6 +115,8 @@ def request_of(document: Mapping[str, Any]) -> Request:
         raise InputError(f"Expected either files or study in {name}; give one of them.")
     if name == "detect":
         return Detect(exam, _path(body, "bundle"))
+    if name == "map":
+        return Map(exam, _path(body, "bundle"), _roi(body.get("roi"), "1")[0], _outcome(body.get("of")), _nrrd(body))
     rois, ids = _rois(body.get("rois"))
     return Diagnose(exam, _path(body, "bundle"), rois, ids, _path(body, "output"), _flag(body, "report"), _flag(body, "scene"))
 
@@ -145,6 +159,19 @@ def _path(body: Mapping[str, Any], key: str) -> Path | None:
     if not isinstance(text, str) or "\0" in text or not Path(text).is_absolute():
         raise InputError(f"Expected an absolute path as {key}, got {'another text' if isinstance(text, str) else _kind(text)}.")
     return Path(text)
+
+
+def _nrrd(body: Mapping[str, Any]) -> Path:
+    path = _path(body, "output")
+    if path is None or path.suffix != ".nrrd":
+        raise InputError("Expected an .nrrd file as output of map.")
+    return path
+
+
+def _outcome(value: Any) -> str:
+    if value not in OUTCOMES:
+        raise InputError(f"Expected one of {', '.join(OUTCOMES)} as of in map, got something else.")
+    return value
 
 
 def _flag(body: Mapping[str, Any], key: str) -> bool:
