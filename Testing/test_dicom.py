@@ -107,7 +107,7 @@ def test_lossless_compression(tmp_path, compressor):
 def test_unknown_compression_is_refused(tmp_path):
     for path in write_series(tmp_path, CT, rle=True):
         path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.7\0"))
-    refused(tmp_path, "pixel data that can be decoded", "without compression")
+    refused(tmp_path, "coding that this software reads", "1.2.840.10008.1.2.7", "without compression")
 
 
 def test_files_without_preamble(tmp_path):
@@ -264,7 +264,7 @@ def test_truncated_header_is_counted(tmp_path):
     path = write_series(tmp_path, CT)[7]
     path.write_bytes(path.read_bytes()[:400])
     disc = read_disc(tmp_path)
-    assert "1 DICOM files are damaged" in " ".join(disc.warnings)
+    assert "1 files are damaged, cut short" in " ".join(disc.warnings)
     assert len(disc.series[0].slices) == 7
 
 

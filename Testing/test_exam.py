@@ -473,7 +473,7 @@ def test_metaimage_headers_as_other_writers_put_them(tmp_path):
 def test_missing_and_empty(tmp_path):
     refused("found nothing", study=tmp_path / "none")
     refused("found nothing named none.nii", files={"AP": tmp_path / "none.nii"})
-    refused("empty folder", study=tmp_path)
+    refused("got one without any file", study=tmp_path)
     (tmp_path / "notes.txt").write_text("nothing here")
     refused("found none of them", study=tmp_path)
 

@@ -17,11 +17,21 @@ from .notices import Notice, about, grave
 from .phases import phase_words_of_folder, readings
 from .recognition import Hint, hint_of_acquisition, read_hint
 from .vocabulary import PHASES, InputError
-from .volume_files import geometry_doubts, is_dicom, is_volume_file, may_be_phase, read_volume_file, stem, suffix
+from .volume_files import (
+    files_below,
+    geometry_doubts,
+    is_dicom,
+    is_directory_of_disc,
+    is_volume_file,
+    may_be_phase,
+    read_volume_file,
+    stem,
+    suffix,
+)
 
 if TYPE_CHECKING:
     from .acquisitions import Acquisitions
-    from .dicom import Series
+    from .dicom import Disc, Series
     from .patients import Patient
 
 #: Of several reconstructions of one phase, the one with slices nearest to this distance (mm) is used: thin enough for small lesions,
@@ -66,35 +76,54 @@ class Candidate:
 
 
 def candidates_of_study(study: Path) -> tuple[list[Candidate], list[str]]:
-    """Return what a folder (or a single file) offers, at most one candidate for each named phase, and warnings.
+    """Return what a folder, a single file, or the folder of a DICOMDIR offers, at most one candidate for each named phase, and warnings.
 
     Raises:
         InputError: nothing of use, two files for one phase, or files of two patients.
+        OSError: nothing can be read.
     """
     if not study.exists():
         raise InputError("Expected a folder with the exam, found nothing at that path; check the path.")
-    paths = sorted(p for p in study.rglob("*") if p.is_file()) if study.is_dir() else [study]
+    if not study.is_dir() and not study.is_file():
+        raise InputError("Expected a folder with the exam, got something that is neither a folder nor a file; check the path.")
+    if is_directory_of_disc(study):
+        study = study.parent
+    paths = files_below(study) if study.is_dir() else [study]
     if not paths:
-        raise InputError("Expected a folder with DICOM, NIfTI, NRRD or MetaImage files, got an empty folder.")
-    if any(is_dicom(path) for path in paths):
+        raise InputError("Expected a folder with DICOM, NIfTI, NRRD or MetaImage files, got one without any file; check the path.")
+    volumes = [path for path in paths if is_volume_file(path)]
+    if _any_dicom(paths, fail=not volumes):
         from .dicom import read_disc  # pydicom takes a while to import: only where there is DICOM
 
         disc = read_disc(study)
-        volumes = [path for path in paths if is_volume_file(path)]
         if disc.series or not volumes:
-            chosen, notes = _choose_series(disc.series)
+            chosen, notes = _choose_series(disc)
             notes = [*disc.warnings, *notes]
             if volumes:
                 notes.append(f"{len(volumes)} volume files lie beside the DICOM series; they are left out.")
             return _in_order(chosen), notes
-    return _of_files(study, [path for path in paths if is_volume_file(path)])
+    return _of_files(study, volumes)
+
+
+def _any_dicom(paths: Sequence[Path], fail: bool) -> bool:
+    """Tell whether one of the files is DICOM; where none is, raise the OSError of one that cannot be read, or take it for another kind."""
+    locked = None
+    for path in paths:
+        try:
+            if is_dicom(path):
+                return True
+        except OSError as error:
+            locked = error
+    if locked is not None and fail:
+        raise locked
+    return False
 
 
 def candidate_of_path(path: Path, phase: str) -> tuple[Candidate, list[str]]:
     """Return the volume at a path given for one phase: a volume file, a multi-frame DICOM file, or a folder that holds one phase."""
     if not path.exists():
         raise InputError(f"{phase}: expected a file or folder, found nothing named {path.name}; check the path.")
-    if path.is_file() and not is_dicom(path):
+    if path.is_file() and not is_directory_of_disc(path) and not is_dicom(path):
         if not is_volume_file(path):
             raise InputError(f"{phase}: expected a NIfTI, NRRD, MetaImage or DICOM file, got {path.name}; convert it.")
         source = f"{phase} volume ({suffix(path)})"
@@ -151,16 +180,18 @@ def _of_files(study: Path, paths: Sequence[Path]) -> tuple[list[Candidate], list
     return candidates, notes
 
 
-def _choose_series(series: Sequence[Series]) -> tuple[list[tuple[Series, Hint]], list[str]]:
+def _choose_series(disc: Disc) -> tuple[list[tuple[Series, Hint]], list[str]]:
     """Choose the study and one series for each phase; the rest is named in warnings."""
     from .acquisitions import Acquisitions, without_blank_times  # they need pydicom
 
-    notes = []
-    usable = [s for s in series if len(s.slices) >= MIN_SLICES]
-    if len(usable) < len(series):
-        notes.append(f"{len(series) - len(usable)} CT series have fewer than {MIN_SLICES} slices and are left out.")
+    notes, of_no_use = [], list(disc.of_no_use)
+    usable = [s for s in disc.series if len(s.slices) >= MIN_SLICES]
+    if short := len(disc.series) - len(usable):
+        notes.append(f"{short} CT series have fewer than {MIN_SLICES} slices and are left out.")
+        of_no_use.append(f"{short} CT series of fewer slices")
     if not usable:
-        raise InputError(f"Expected a CT series of at least {MIN_SLICES} slices, found none; give the folder of the whole exam.")
+        found = ", ".join(of_no_use) or "none"
+        raise InputError(f"Expected a CT series of at least {MIN_SLICES} slices, found {found}; give the folder of the whole exam.")
     usable, study_notes = _one_study(without_blank_times(usable))
     axial = [s for s in usable if s.axial]
     if axial and len(axial) < len(usable):
@@ -298,12 +329,13 @@ def _grouped(series: Sequence[Series], acquisitions: Acquisitions) -> list[list[
 def _rank(series: Series, all_series: Sequence[Series]) -> tuple:
     """Sort key, best first.
 
-    Fits in memory, covers the abdomen, has the usual energy, not a lung or bone kernel, original, slices near BEST_SPACING_MM apart.
+    Fits in memory, straight, covers the abdomen, has the usual energy, not a lung or bone kernel, original, slices near BEST_SPACING_MM
+    apart.
     """
     longest = max(s.height for s in all_series)
     coverage = series.height / longest if longest > 0 else 1.0
     too_large = len(series.slices) > MAX_SLICES or len(series.slices) * series.size[0] * series.size[1] > MAX_VOXELS
     return (
-        too_large, coverage < LEAST_COVERED, series.energy.distance, series.sharp, series.derived,
+        too_large, series.tilted, coverage < LEAST_COVERED, series.energy.distance, series.sharp, series.derived,
         abs(math.log(max(series.spacing, 0.1) / BEST_SPACING_MM)), series.number, series.label,
     )  # fmt: skip

@@ -23,8 +23,7 @@ from .dicom_values import acquired, content_time, contrast_agent, numbers_of, se
 from .energies import Energy, read_energy
 from .passes import split_passes
 from .patients import Patient, patient_of, refuse_two_patients
-from .vocabulary import InputError
-from .volume_files import is_dicom
+from .volume_files import files_below, is_dicom, is_directory_of_disc
 
 if TYPE_CHECKING:
     from .dicom_values import Header
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _DICOMDIR = "1.2.840.10008.1.3.10"
-
-#: More files than that are an archive, not an exam.
-MAX_FILES = 30_000
 
 #: Two positions along the normal closer than this (mm) are the same position.
 SAME_POSITION_MM = 0.02
@@ -53,14 +49,17 @@ _NO_HU = re.compile(r"\b(iodine|jod|iode|vnc|vue|virtual (non|native|unenh)\w*|e
 _PROJECTIONS = {"MIP", "MINIP", "MAXIP", "VRT", "PROJECTION IMAGE", "3D", "CPR", "VOLUME_RENDERING", "SCREEN SAVE", "SCREEN_SAVE"}
 
 _TAGS = [
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType", "KVP",
-    "MonoenergeticEnergyEquivalent",
-    "SeriesDescription", "ProtocolName", "ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusStartTime",
-    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentTime", "SeriesTime", "StudyDate", "SeriesNumber",
-    "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
-    "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "GantryDetectorTilt",
-    "ConvolutionKernel", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
+    pydicom.tag.Tag(keyword)
+    for keyword in (
+        "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "ImageType", "KVP",
+        "MonoenergeticEnergyEquivalent",
+        "SeriesDescription", "ProtocolName", "ContrastBolusAgent", "ContrastBolusRoute", "ContrastBolusStartTime",
+        "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentTime", "SeriesTime", "StudyDate", "SeriesNumber",
+        "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
+        "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "GantryDetectorTilt",
+        "ConvolutionKernel", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
+        "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
+    )
 ]  # fmt: skip
 
 
@@ -135,6 +134,13 @@ class Series:
         return float(np.median(np.diff(self.distances))) if len(self.slices) > 1 else 0.0
 
     @property
+    def tilted(self) -> bool:
+        """Tell whether the outermost slices are shifted against each other in their plane, by more than a pixel and 1 % of the height."""
+        travel = np.ptp(np.array([s.position for s in self.slices]), axis=0)
+        across = np.sqrt(max(0.0, float(travel @ travel) - self.height**2))
+        return bool(across > max(*self.pixel_spacing, 0.01 * self.height))
+
+    @property
     def axial(self) -> bool:
         return abs(self.normal[2]) > 0.7
 
@@ -170,10 +176,14 @@ class Series:
 
 @dataclass(frozen=True)
 class Disc:
-    """What a folder holds: CT series that may be a phase, and sentences on what was left out or could not be read."""
+    """What a folder holds: CT series that may be a phase, and sentences on what was left out or could not be read.
+
+    `of_no_use` says the latter in a few words each, for where nothing else was found.
+    """
 
     series: tuple[Series, ...]
     warnings: tuple[str, ...]
+    of_no_use: tuple[str, ...] = ()
 
 
 def is_sharp(kernel: str) -> bool:
@@ -193,10 +203,11 @@ def read_disc(folder: Path) -> Disc:
 
     Raises:
         InputError: too many files, or series of two patients.
+        OSError: the folder cannot be opened.
     """
     headers, left_out, unreadable, duplicates, seen = [], Counter(), 0, 0, set()
-    for path in _files(folder):
-        header = _read_header(path)
+    for path in [folder] if folder.is_file() else files_below(folder):
+        header = None if is_directory_of_disc(path) else _read_header(path)
         if header is None:
             continue
         if isinstance(header, str):
@@ -221,35 +232,26 @@ def read_disc(folder: Path) -> Disc:
     for images in groups.values():
         series += _passes(images)
     refuse_two_patients([s.patient for s in series])
-    notes = []
+    notes, of_no_use = [], [f"{n} x {kind}" for kind, n in sorted(left_out.items())]
     if left_out:
-        notes.append("Left out: " + ", ".join(f"{n} x {kind}" for kind, n in sorted(left_out.items())) + ".")
+        notes.append(f"Left out: {', '.join(of_no_use)}.")
     if duplicates:
         notes.append(f"{duplicates} files are copies of slices that were already read (same identifier); they are left out.")
     if unreadable:
-        notes.append(f"{unreadable} DICOM files are damaged or cut short and could not be read; copy the exam again if slices are missing.")
+        text = f"{unreadable} files are damaged, cut short or may not be read; copy the exam again if slices are missing."
+        notes.append(text)
+        of_no_use.append(f"{unreadable} damaged or locked files")
     if no_position:
         notes.append(f"{no_position} CT images carry no position, orientation or pixel spacing and are left out.")
-    return Disc(_labelled(series), tuple(notes))
-
-
-def _files(folder: Path) -> list[Path]:
-    if folder.is_file():
-        return [folder]
-    paths = []
-    for path in folder.rglob("*"):
-        if path.is_file():
-            paths.append(path)
-        if len(paths) > MAX_FILES:
-            raise InputError(f"Expected the folder of one exam, got more than {MAX_FILES} files; give the folder of one study.")
-    return sorted(paths)
+        of_no_use.append(f"{no_position} CT images without position")
+    return Disc(_labelled(series), tuple(notes), tuple(of_no_use))
 
 
 def _read_header(path: Path) -> Dataset | str | None:
-    """Return the header, None where the file is not DICOM, or a word on why it cannot be read."""
-    if not is_dicom(path):
-        return None
+    """Return the header, None where the file is no DICOM object, or a word on why it cannot be read."""
     try:
+        if not is_dicom(path):
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_TAGS)
@@ -261,8 +263,8 @@ def _read_header(path: Path) -> Dataset | str | None:
                 return "no SOP class" if has_preamble else None
             if stored_class is not None and str(stored_class).startswith(str(header.SOPClassUID)) and stored_class != header.SOPClassUID:
                 return "SOP class cut short"
-            for keyword in _TAGS:  # values are decoded on access, so a broken one shows up here
-                header.get(keyword)
+            for _ in header:  # values are decoded on access, so a broken one shows up here
+                pass
             return header
     except Exception as error:  # pydicom raises nearly everything on a damaged file
         return type(error).__name__
@@ -329,9 +331,9 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
         rescale=(slope[0], intercept[0]) if slope and intercept else None,
         uid=f"{header.get('SOPInstanceUID', path)}#{frame}",
         instance=int(header.get("InstanceNumber") or 0) * 100_000 + frame,
-        acquisition=text_of(header, "AcquisitionNumber"),
+        acquisition=str(group.get("FrameAcquisitionNumber") or text_of(header, "AcquisitionNumber")),
         temporal=str(group.get("TemporalPositionIndex") or header.get("TemporalPositionIdentifier") or ""),
-        voltage=text_of(header, "KVP"),
+        voltage=str(value("KVP") or "").strip(),
         seconds=seconds,
         clock=seconds or content_time(header),
     )

@@ -6,6 +6,7 @@ Slices are sorted along the normal of the image plane. A few missing ones are fi
 from __future__ import annotations
 
 import itertools
+import tempfile
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -13,18 +14,27 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 from .dicom import SAME_POSITION_MM, Series, Slice
 from .hounsfield import AIR, MIN_SLICES, refuse_size
 from .notices import Notice, grave
 from .vocabulary import InputError
-from .volume_files import is_utf8
 
 _NATIVE = (
     pydicom.uid.ImplicitVRLittleEndian, pydicom.uid.ExplicitVRLittleEndian, pydicom.uid.ExplicitVRBigEndian,
     pydicom.uid.DeflatedExplicitVRLittleEndian,
 )  # fmt: skip
+
+#: What a decoder has to know.
+_PIXEL_TAGS = {
+    pydicom.datadict.tag_for_keyword(keyword)
+    for keyword in (
+        "SOPInstanceUID", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns",
+        "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData",
+    )
+}  # fmt: skip
+_CT_IMAGE, _MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7.3"
 
 #: A slice may lie this part of the spacing off the uniform grid.
 UNEVEN = 0.1
@@ -203,13 +213,11 @@ class SlicePixels:
         if self._file is None or self._file[0] != one.path:
             self._file = one.path, self._decode(one)
         frames = self._file[1]
+        if one.frame >= len(frames):
+            raise InputError(f"{self._label}: expected {one.frame + 1} frames or more in a file, got {len(frames)}; copy the exam again.")
         stored = frames[one.frame]
         slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
-        if stored.dtype == np.float64:  # GDCM's output, rescaled already
-            hu = stored.copy()
-            stored = np.round((stored - intercept) / slope)
-        else:
-            hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
+        hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
         hu[self._is_padding(stored)] = AIR
         return np.clip(hu, -32768, 32767).astype(np.int16) if _integral(one) else hu.astype(np.float32)
 
@@ -221,7 +229,7 @@ class SlicePixels:
         return padding | wrapped if at_border else padding
 
     def _decode(self, one: Slice) -> np.ndarray:
-        """Return (frame, row, column): stored values, or float64 HU where GDCM decoded and rescaled them."""
+        """Return stored values (frame, row, column)."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -237,7 +245,7 @@ class SlicePixels:
             raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
         self._padding = _padding_of(header)
         if syntax not in _NATIVE:
-            return self._decompress(one, header, syntax)
+            return self._decompress(header, syntax)
         return self._native(header, bytes(stored), syntax)
 
     def _native(self, header: Dataset, stored: bytes, syntax: pydicom.uid.UID) -> np.ndarray:
@@ -256,23 +264,35 @@ class SlicePixels:
             values = (values << unused) >> unused
         return values
 
-    def _decompress(self, one: Slice, header: Dataset, syntax: pydicom.uid.UID) -> np.ndarray:
-        if int(header.get("NumberOfFrames") or 1) == 1 and one.rescale is not None and is_utf8(one.path):
-            try:
-                image = sitk.ReadImage(str(one.path), sitk.sitkFloat64, imageIO="GDCMImageIO")
-                values = sitk.GetArrayFromImage(image).reshape(-1, *image.GetSize()[1::-1])
-                if values.shape[1:] == self._shape:
-                    return values
-            except (RuntimeError, ValueError):
-                pass  # pydicom may know the codec
+    def _decompress(self, header: Dataset, syntax: pydicom.uid.UID) -> np.ndarray:
+        """Let GDCM decode a copy of the pixels in a temporary file, or pydicom where it knows a codec that GDCM does not.
+
+        The copy holds all frames and nothing of the patient, and no rescale: GDCM would take the first frame's for all of them.
+        """
         try:
-            values = header.pixel_array
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, "pixels.dcm")
+                _pixels_only(header).save_as(path)
+                image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
+            return sitk.GetArrayFromImage(image).reshape(-1, *self._shape)
+        except (RuntimeError, ValueError):
+            pass
+        try:
+            return header.pixel_array.reshape(-1, *self._shape)
         except Exception as error:
             raise InputError(
-                f"{self._label}: expected pixel data that can be decoded, got {syntax.name} that is damaged or of an unknown kind; "
-                "export the exam again without compression."
+                f"{self._label}: expected pixels in a coding that this software reads, got damaged ones or {syntax.name}; "
+                "export the series again without compression."
             ) from error
-        return values.reshape(-1, *self._shape)
+
+
+def _pixels_only(header: Dataset) -> Dataset:
+    """Return a data set as GDCM needs it to decode the pixels: one image, or a secondary capture of several frames."""
+    several = int(header.get("NumberOfFrames") or 1) > 1
+    elements = {tag: header[tag] for tag in header.keys() if tag in _PIXEL_TAGS}  # noqa: SIM118 - iterating gives elements
+    copy = FileDataset("", elements, header.preamble, FileMetaDataset(header.file_meta), is_implicit_VR=False)
+    copy.file_meta.MediaStorageSOPClassUID = copy.SOPClassUID = _MULTI_FRAME if several else _CT_IMAGE
+    return copy
 
 
 def _padding_of(header: Dataset) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import re
 import zlib
 from pathlib import Path
@@ -28,6 +29,9 @@ _NO_CT = re.compile(
 #: The two positions that a NIfTI header gives may lie this far apart (mm) by rounding.
 SAME_PLACE_MM = 1.0
 
+#: More files than that are an archive, not an exam.
+MAX_FILES = 30_000
+
 #: Bytes of an element in MetaImage.
 _META_BYTES = {
     b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"FLOAT": 4, b"DOUBLE": 8, b"LONG_LONG": 8, b"ULONG_LONG": 8,
@@ -48,13 +52,35 @@ def is_utf8(path: Path) -> bool:
     return True
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return the regular files in a folder, at any depth, in order; links to folders are not followed, locked folders in it passed over.
+
+    Raises:
+        InputError: more than MAX_FILES.
+        OSError: the folder itself cannot be opened.
+    """
+
+    def pass_over(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise error
+
+    paths: list[Path] = []
+    for where, _, names in os.walk(folder, onerror=pass_over):
+        paths += [path for name in names if (path := Path(where, name)).is_file()]
+        if len(paths) > MAX_FILES:
+            raise InputError(f"Expected the folder of one exam, got more than {MAX_FILES} files; give the folder of one study.")
+    return sorted(paths)
+
+
+def is_directory_of_disc(path: Path) -> bool:
+    """Tell whether a path is a CD's table of contents, which holds no image; old file systems add a version to its name."""
+    return path.name.upper().partition(".")[0] == "DICOMDIR" and path.is_file()
+
+
 def is_dicom(path: Path) -> bool:
-    """Tell by its first bytes whether a file is DICOM, with or without the preamble."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
+    """Tell by its first bytes whether a file is DICOM, with or without the preamble. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        start = file.read(132)
     # Without a preamble: group 0002 or 0008, an element below 0x0100, then a VR or a short length.
     bare = len(start) == 132 and start[0] in (2, 8) and start[1] == 0 and start[3] == 0
     return start[128:] == b"DICM" or bare
@@ -80,14 +106,16 @@ def read_volume_file(path: Path) -> sitk.Image:
 
     Raises:
         InputError: missing, empty, cut short, of another kind, or too large; the message holds the base name only.
+        OSError: it may not be read.
     """
     name = path.name
     if not is_utf8(path):
         raise InputError("Expected a path in UTF-8, got a file or folder name in another encoding; rename it.")
     if not path.is_file():
         raise InputError(f"{name}: expected a file, found none; check the path.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{name}: expected a CT volume, got an empty file.")
+    with path.open("rb") as file:  # an OSError says more than what ITK makes of it
+        if not file.read(1):
+            raise InputError(f"{name}: expected a CT volume, got an empty file; copy or convert it again.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
