@@ -66,6 +66,9 @@ class DetectorSettings:
     small_share: float = 0.0
     small: float = 0.1
     phase_dropout: float = 0.35
+    #: Side of the square of a slice that a training image shows, as a fraction of the slice's: around one of its lesions where it has any.
+    #: Nothing but convolutions looks at it, so less than 1 costs less, the square of it, and teaches the same.
+    view: float = 1.0
     scale: float = 0.35
     translation: float = 0.1
     rotation: float = 8.0

@@ -15,6 +15,9 @@ from . import augmentation, pkcp, sampling
 from .cache import SMALLEST_SECTION, CachedExam
 from .configuration import DetectorSettings
 
+#: Pixels of the input per pixel of YOLOv8's coarsest feature map.
+LARGEST_STRIDE = 32
+
 
 @dataclass(frozen=True)
 class DetectorBatch:
@@ -28,13 +31,16 @@ class DetectorBatch:
 class DetectorBatches:
     """Draws batches; what an epoch holds depends only on the seed and the epoch's number.
 
-    A share of the images has no lesion, a share shows a small one, each slice with one equally likely. Of the others every exam is equally
-    likely, then every one of its slices; a share of them are PKCP composites: each phase shows one of a lesion's K slices
-    (pkcp.choices_of), and each lesion's box encloses its boxes in them.
+    An image shows a part of a slice, settings.view. A share of the images has no lesion, a share shows a small one, each slice with one
+    equally likely. Of the others every exam is equally likely, then every one of its slices; a share of them are PKCP composites: each
+    phase shows one of a lesion's K slices (pkcp.choices_of), and each lesion's box encloses its boxes in them.
     """
 
     def __init__(self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE) -> None:
-        self.exams, self.settings, self.seed, self.size = list(exams), settings, seed, size
+        self.exams, self.settings, self.seed = list(exams), settings, seed
+        #: Side of the images in pixels, a multiple of the network's largest stride.
+        self.size = max(1, round(size * settings.view / LARGEST_STRIDE)) * LARGEST_STRIDE
+        self._view = self.size / size
         self._kept_size = self.exams[0].images.shape[-1]
         small = settings.small * self._kept_size
         self._small = [
@@ -68,7 +74,7 @@ class DetectorBatches:
                 raw[row], found = self._image(exam, bool(negative), rng)
             boxes.append(found)
             present.append(exam.present)
-        matrix, inverse = self._affine(rng, n)
+        matrix, inverse = self._affine(rng, boxes)
         grid = functional.affine_grid(torch.from_numpy(matrix), [n, 1, self.size, self.size], align_corners=False)
         images = functional.grid_sample(torch.from_numpy(raw).float().div_(255), grid, mode="bilinear", align_corners=False)
         # air stays air: below the window nothing is known any more that a shift could bring back
@@ -98,16 +104,28 @@ class DetectorBatches:
         place = rng.choice([n for n, one in enumerate(exam.slices) if len(one.boxes)])
         return exam.images[place], exam.slices[place].boxes
 
-    def _affine(self, rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    def _affine(self, rng: np.random.Generator, boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return maps from output to input in grid_sample's coordinates (n, 2, 3), and their inverses."""
-        settings = self.settings
+        settings, n = self.settings, len(boxes)
         angle = np.deg2rad(rng.uniform(-settings.rotation, settings.rotation, n))
-        scale = np.exp(rng.uniform(-settings.scale, settings.scale, (n, 1)) + rng.uniform(-0.1, 0.1, (n, 2)))
+        scale = self._view * np.exp(rng.uniform(-settings.scale, settings.scale, (n, 1)) + rng.uniform(-0.1, 0.1, (n, 2)))
         full = np.tile(np.eye(3), (n, 1, 1))
         full[:, 0, 0], full[:, 0, 1] = np.cos(angle) * scale[:, 0], -np.sin(angle) * scale[:, 1]
         full[:, 1, 0], full[:, 1, 1] = np.sin(angle) * scale[:, 0], np.cos(angle) * scale[:, 1]
         full[:, :2, 2] = rng.uniform(-2 * settings.translation, 2 * settings.translation, (n, 2))
+        full[:, :2, 2] += np.array([self._middle(rng, found) for found in boxes])
         return full[:, :2].astype(np.float32), np.linalg.inv(full)[:, :2]
+
+    def _middle(self, rng: np.random.Generator, boxes: np.ndarray) -> np.ndarray:
+        """Draw the middle (x, y) of the part of a slice that is shown, in grid_sample's coordinates; before jitter that part holds a lesion's middle."""
+        most = 1 - self._view
+        if most <= 0:
+            return np.zeros(2)
+        if not len(boxes):
+            return rng.uniform(-most, most, 2)
+        box = boxes[rng.integers(len(boxes))]
+        lesion = (box[:2] + box[2:]) / self._kept_size - 1
+        return rng.uniform(np.clip(lesion - self._view, -most, most), np.clip(lesion + self._view, -most, most))
 
     def _moved(self, boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """Map boxes (m, 4) into the jittered image, cut at its border, without those that left it."""

@@ -117,11 +117,12 @@ def test_a_flip_turns_the_image_round(cached: tuple[CachedExam, ...]):
     torch.testing.assert_close(still.images.flip(2, 3), flipped.images, atol=2e-3, rtol=0)
 
 
-def test_detector_boxes_stay_on_their_lesions(cached: tuple[CachedExam, ...]):
+@pytest.mark.parametrize("view", [1.0, 0.7])
+def test_detector_boxes_stay_on_their_lesions(cached: tuple[CachedExam, ...], view: float):
     """The ball of an HH exam is the brightest thing in DP: after jitter its box still holds nearly all bright pixels."""
     bright = [exam for exam in cached if CLASSES[exam.class_index] == "HH" and all(exam.present)]
     off = dict.fromkeys(("negative_share", "phase_dropout", "mixup", "pkcp_share", "intensity"), 0.0)
-    settings = DetectorSettings(batch=8, images_per_epoch=16, **off)
+    settings = DetectorSettings(batch=8, images_per_epoch=16, view=view, **off)
     for batch in DetectorBatches(bright, settings, seed=1).epoch(0):
         for row, image in enumerate(batch.images):
             lit = image[3] > 0.75
@@ -152,6 +153,19 @@ def test_small_lesions_are_drawn_as_often_as_asked_and_kept_slices_are_enlarged(
         # without jitter the stretch of up to a tenth is left
         shares[share] = len(set(batch.owner[longest < 2 * kept * small * 1.12].tolist())) / 64
     assert shares[1.0] > 0.9 > 2 * shares[0.0]
+
+
+def test_a_view_shows_a_part_of_the_slice_around_a_lesion_and_nothing_larger_or_smaller(cached: tuple[CachedExam, ...]):
+    off = dict.fromkeys(("phase_dropout", "mixup", "pkcp_share", "intensity", "scale", "translation", "rotation", "negative_share"), 0.0)
+    sides = {}
+    for view in (1.0, 0.6):
+        batch = next(DetectorBatches(cached, DetectorSettings(batch=64, view=view, **off), seed=0).epoch(0))
+        assert batch.images.shape[2:] == (view * DETECTOR_SIZE,) * 2
+        assert len(set(batch.owner.tolist())) >= 60
+        assert batch.boxes.min() >= 0 and batch.boxes.max() <= view * DETECTOR_SIZE
+        whole = (batch.boxes.min(1).values > 0) & (batch.boxes.max(1).values < view * DETECTOR_SIZE)
+        sides[view] = float((batch.boxes[:, 2:] - batch.boxes[:, :2])[whole].median())
+    assert sides[0.6] == pytest.approx(sides[1.0], rel=0.25)
 
 
 def test_classes_that_are_not_expanded_show_one_slice_in_every_phase(cached: tuple[CachedExam, ...]):
