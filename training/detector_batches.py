@@ -117,7 +117,10 @@ class DetectorBatches:
         return full[:, :2].astype(np.float32), np.linalg.inv(full)[:, :2]
 
     def _middle(self, rng: np.random.Generator, boxes: np.ndarray) -> np.ndarray:
-        """Draw the middle (x, y) of the part of a slice that is shown, in grid_sample's coordinates; before jitter that part holds a lesion's middle."""
+        """Draw the middle (x, y) of the part of a slice that is shown, in grid_sample's coordinates.
+
+        Before jitter that part holds the middle of one of the lesions.
+        """
         most = 1 - self._view
         if most <= 0:
             return np.zeros(2)
