@@ -6,26 +6,24 @@ reference's grid and fits already keeps its voxels exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import SimpleITK as sitk
 
 from .displacement import coarse_volume, displacement_between, folds, on_grid_of, solidity
-from .exam import Exam, Grid
 from .hounsfield import AIR
 from .notices import grave
 from .vocabulary import PHASES, InputError
+from .volumes import MIN_SIMILARITY, AlignedExam, Exam, Grid, PhaseAlignment
+
+__all__ = ["REFERENCE_ORDER", "AlignedExam", "PhaseAlignment", "align", "local_correlation", "same_grid"]
 
 REFERENCE_ORDER = ("PVP", "AP", "DP", "PC")
 
 #: A deformation is accepted where it takes away at least this share of the mean absolute difference in solidity. On phantoms without
 #: motion, bowel gas that came or went included, it was below 0.04; with motion of the liver above 1.3 mm it was above 0.15.
 MIN_IMPROVEMENT = 0.1
-
-#: Below this similarity after alignment a reader is warned. Phantoms reach 0.9; two different children stay at 0.5 to 0.75.
-MIN_SIMILARITY = 0.75
 
 #: Below this share of the reference's body that a phase covers, a reader is warned.
 MIN_OVERLAP = 0.7
@@ -38,39 +36,6 @@ _SLAB_VOXELS = 2_000_000
 
 #: Cubes of local correlation, in coarse voxels.
 _CUBE = 5
-
-
-@dataclass(frozen=True)
-class PhaseAlignment:
-    """How a phase came onto the reference grid.
-
-    status: "reference"; "aligned": deformed; "not needed": it fits, and no deformation fits clearly better; "kept as acquired": it fits
-    poorly, and no deformation was found that helps and can be believed; "off": alignment was not wanted. The similarities are local
-    correlations with the reference, 0 to 1 (see `local_correlation`). Displacements are those applied inside the body, in mm.
-    """
-
-    status: str
-    similarity_before: float
-    similarity_after: float
-    mean_displacement_mm: float
-    max_displacement_mm: float
-
-
-@dataclass(frozen=True)
-class AlignedExam:
-    """All phases on one grid.
-
-    hu: float32 (phase, slice, row, column) in PHASES order; -1024 in absent phases and outside a phase's extent.
-    present: which phases there are, in PHASES order.
-    reference: the phase whose grid it is.
-    """
-
-    hu: np.ndarray
-    present: tuple[bool, bool, bool, bool]
-    reference: str
-    grid: Grid
-    alignment: Mapping[str, PhaseAlignment]
-    warnings: tuple[str, ...]
 
 
 def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], None] | None = None) -> AlignedExam:

@@ -11,13 +11,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from .rois import IndexBox, Roi
 from .vocabulary import PHASES, WINDOWS, K
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
+    from .volumes import AlignedExam
 
 #: Side of a classifier's input in pixels.
 COMPOSITE_SIZE = 128
@@ -200,6 +199,8 @@ def body_mask(hu: np.ndarray, spacing_xyz: Sequence[float]) -> tuple[np.ndarray,
     The body is the largest connected part above BODY_HU after an in-plane opening that drops couch and sheets. Without any such
     part everything counts as body.
     """
+    import SimpleITK as sitk  # 130 MB, which whoever asks an AlignedExam for its body may do without
+
     stride = tuple(max(1, round(BODY_GRID_MM / s)) for s in reversed(spacing_xyz))
     coarse = hu[tuple(slice(s // 2, None, s) for s in stride)]
     if not coarse.size:  # thinner than the coarse grid
@@ -221,14 +222,14 @@ def _grown(mask: np.ndarray) -> np.ndarray:
 
 def body_midline(aligned: AlignedExam) -> float:
     """Return the middle of the body's bounding box along x, in voxel edges."""
-    mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
+    mask, stride = aligned.body
     columns = np.flatnonzero(mask.any((0, 1)))
     return float(columns[0] + columns[-1] + 1) / 2 * stride[2]
 
 
 def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> DetectorTransform:
     """Return the square in mm around the body, over all slices, that the detector sees as size x size pixels."""
-    mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
+    mask, stride = aligned.body
     spacing = aligned.grid.spacing_xyz
     centre, extent_mm = [], []
     for axis, (others, step) in enumerate((((0, 1), stride[2]), ((0, 2), stride[1]))):

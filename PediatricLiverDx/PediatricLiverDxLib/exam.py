@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,84 +11,19 @@ import SimpleITK as sitk
 
 from .candidates import Candidate, candidate_of_path, candidates_of_study
 from .enhancement import measure_enhancement
-from .exam_features import exam_features
 from .hounsfield import canonical_hu
 from .notices import Notice, grave
 from .recognition import SURE, contradictions, phases_from_images
 from .vocabulary import PHASE_NAMES, PHASES, InputError
+from .volumes import Exam, Grid, PhaseVolume
+
+__all__ = ["Exam", "Grid", "PhaseVolume", "exam_from_images", "phases_by_brightness", "read_exam", "without_crowd"]
 
 #: More volumes than this that no name tells are not read: brightness can tell four phases, and a mask or two is told by its values.
 MAX_SILENT = 6
 
 #: A phase that covers less than this part of the reference may miss part of the liver.
 LEAST_COVERED = 0.7
-
-#: RAS = LPS with the first two axes turned round.
-_LPS_RAS = np.array([-1.0, -1.0, 1.0])
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where voxels lie: size (x, y, z), spacing in mm, origin (centre of voxel 0, 0, 0) in LPS mm, direction cosines row by row (LPS)."""
-
-    size_xyz: tuple[int, int, int]
-    spacing_xyz: tuple[float, float, float]
-    origin_lps: tuple[float, float, float]
-    direction: tuple[float, ...]
-
-    @classmethod
-    def of(cls, image: sitk.Image) -> Grid:
-        """Return the grid of a 3D image."""
-        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-    def index_to_ras(self, ijk: np.ndarray) -> np.ndarray:
-        """Map continuous voxel indexes (n, 3) or (3,) in x, y, z order, integers at voxel centres, to RAS mm of the same shape."""
-        step = np.array(self.direction).reshape(3, 3) * np.array(self.spacing_xyz)
-        return (np.asarray(ijk, dtype=float) @ step.T + np.array(self.origin_lps)) * _LPS_RAS
-
-    def ras_to_index(self, ras: np.ndarray) -> np.ndarray:
-        """Map RAS mm (n, 3) or (3,) to continuous voxel indexes in x, y, z order."""
-        step = np.array(self.direction).reshape(3, 3) * np.array(self.spacing_xyz)
-        return (np.asarray(ras, dtype=float) * _LPS_RAS - np.array(self.origin_lps)) @ np.linalg.inv(step).T
-
-    def image(self, array: np.ndarray) -> sitk.Image:
-        """Return an image of this grid that holds array (slice, row, column)."""
-        if array.shape != self.size_xyz[::-1]:
-            raise ValueError(f"expected an array of shape {self.size_xyz[::-1]} (slice, row, column), got {array.shape}")
-        image = sitk.GetImageFromArray(array)
-        image.SetSpacing(self.spacing_xyz)
-        image.SetOrigin(self.origin_lps)
-        image.SetDirection(self.direction)
-        return image
-
-
-@dataclass(frozen=True)
-class PhaseVolume:
-    """One phase: canonical 3D image in HU (int16 or float32), where it came from, and how its phase was recognised.
-
-    `source` is a neutral label such as "series 3" or "PVP volume (.nrrd)", never a file's name; `recognised` is a fragment such as "given"
-    or "series description 'arterial'" that holds the matched word only. Neither carries patient data.
-    """
-
-    image: sitk.Image
-    source: str
-    recognised: str
-
-
-@dataclass(frozen=True)
-class Exam:
-    """One to four phases, keyed and ordered as in PHASES, and what a reader must be told about them.
-
-    A warning may be a `notices.Notice`; where its `grave` is true, a reader must look before the result is trusted.
-    """
-
-    phases: Mapping[str, PhaseVolume]
-    warnings: tuple[Notice | str, ...] = ()
-
-    @cached_property
-    def features(self) -> Mapping[str, np.ndarray]:
-        """Say what each phase looks like (exam_features); measured once, however often a box is corrected."""
-        return exam_features(self)
 
 
 def exam_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str] | None = None) -> Exam:

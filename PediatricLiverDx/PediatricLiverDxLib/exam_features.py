@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from .composites import body_mask
 
 if TYPE_CHECKING:
-    from .exam import Exam
+    import SimpleITK as sitk
+
+    from .volumes import Exam
 
 #: Pixels looked at per phase, about: slices are left out to stay near it.
 PIXELS = 600_000
@@ -73,6 +74,8 @@ def volume_features(image: sitk.Image) -> np.ndarray:
 
     NaN where the volume has nothing to measure it in (no fat, no bone).
     """
+    import SimpleITK as sitk
+
     hu = sitk.GetArrayViewFromImage(image)
     spacing = image.GetSpacing()
     mask, stride = body_mask(hu, spacing)

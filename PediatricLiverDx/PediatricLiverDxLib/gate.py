@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .alignment import MIN_SIMILARITY
 from .exam_features import FEATURES
 from .vocabulary import PHASE_NAMES, PHASES
+from .volumes import MIN_SIMILARITY
 from .wording import percent
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ import numpy as np
 
 from . import wording
 from .colours import CAM_OPACITY, CAM_THRESHOLD, cam_ramp
-from .composites import DetectorTransform, body_mask, body_midline, detector_images, detector_transform
+from .composites import DetectorTransform, body_midline, detector_images, detector_transform
 from .png import data_uri, grey_png, ramp_png
 from .vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .attribution import PhaseShapley
     from .diagnosis import LesionDiagnosis
+    from .volumes import AlignedExam
 
 #: Greatest width of a whole-slice picture in pixels, by how many lesions share the file.
 _WIDTHS = ((3, 384), (8, 224))
@@ -43,7 +43,7 @@ class SlicePictures:
             step = tuple(step * width / native for step in transform.step_xy)
             width, transform = native, DetectorTransform(transform.start_xy, step, native)
         self._transform, self._per_pixel = transform, _UNITS / width
-        mask, stride = body_mask(aligned.hu[PHASES.index(aligned.reference)], aligned.grid.spacing_xyz)
+        mask, stride = aligned.body
         self._midline = body_midline(aligned)
         rows = np.flatnonzero(mask.any((0, 2)))
         ends = transform.to_detector(np.array([0, rows[0] * stride[1], 0, (rows[-1] + 1) * stride[1]]))

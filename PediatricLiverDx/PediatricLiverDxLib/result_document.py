@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import SimpleITK as sitk
 
-from .alignment import PhaseAlignment
 from .attribution import PhaseShapley
 from .bundle import BundleInfo
 from .diagnosis import SCHEMA_VERSION, Diagnosis, ExamSummary, LesionDiagnosis, PhaseSummary
 from .gate import Gate
 from .rois import Roi
 from .vocabulary import PHASES, InputError
+from .volumes import PhaseAlignment
 
 if TYPE_CHECKING:
     from .attribution import CamVolume
@@ -73,6 +72,8 @@ def diagnosis_of(document: Mapping[str, Any]) -> Diagnosis:
 
 def read_cam(path: Path) -> PlacedCam:
     """Read a lesion's CAM volume with the place that its own header gives. Raises InputError when it cannot be read."""
+    import SimpleITK as sitk
+
     try:
         image = sitk.ReadImage(str(path), sitk.sitkFloat32)
     except RuntimeError:  # what it says holds the path
