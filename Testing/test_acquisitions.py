@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import synthetic_ct
 from PediatricLiverDxLib.exam import read_exam
 from synthetic_ct import abdomen, write_series
 
@@ -60,6 +61,58 @@ def test_passes_with_one_time_are_not_one_acquisition(tmp_path):
     write_series(tmp_path / "x0", abdomen("PC", seed=4), SeriesNumber=2, AcquisitionTime="100007")
     exam = read_exam(tmp_path)
     assert sources(exam) == {"PC": "series 2", "AP": "series 3 part 1", "PVP": "series 3 part 2", "DP": "series 3 part 3"}
+
+
+# Phases without a name
+
+#: HU of liver, aorta, portal vein and kidney where brightness alone tells arterial and portal venous phase from the next ones badly.
+LATE_ARTERIAL, WEAK_PORTAL = (92, 208, 122, 150), (101, 132, 128, 146)
+
+
+@pytest.mark.parametrize("times", [("1000", "1003", "1003"), ("100012", "100331", "100408")], ids=["cut to minutes", "exact"])
+def test_three_thin_series_without_a_delayed_phase(tmp_path, monkeypatch, times):
+    monkeypatch.setitem(synthetic_ct.ORGANS, "late", LATE_ARTERIAL)
+    monkeypatch.setitem(synthetic_ct.ORGANS, "weak", WEAK_PORTAL)
+    for number, (organs, time) in enumerate(zip(("PC", "late", "weak"), times, strict=True), 2):
+        hu = abdomen(organs, slices=60, seed=number)
+        write_series(tmp_path / f"x{number}", hu, spacing=(3, 3, 1), SeriesNumber=number, AcquisitionTime=time)
+    assert sources(read_exam(tmp_path)) == {"PC": "series 2", "AP": "series 3", "PVP": "series 4"}
+
+
+def write_numbered(folder, **phases):
+    for number, (name, organs) in enumerate(phases.items(), 4):
+        write_series(folder / f"x{number}", abdomen(organs, seed=number), SeriesNumber=number, SeriesDescription=f"上腹{name}")
+
+
+def test_numbered_phases_that_the_image_confirms(tmp_path):
+    write_numbered(tmp_path, 平扫="PC", 增强一期="AP", 增强二期="PVP", 增强三期="DP")
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"PC": "series 4", "AP": "series 5", "PVP": "series 6", "DP": "series 7"}
+    assert {exam.phases[phase].recognised for phase in ("AP", "PVP", "DP")} == {"image brightness and number in its name"}
+    assert exam.warnings == ()
+
+
+def test_the_number_decides_where_the_image_cannot(tmp_path, monkeypatch):
+    monkeypatch.setitem(synthetic_ct.ORGANS, "late", LATE_ARTERIAL)
+    monkeypatch.setitem(synthetic_ct.ORGANS, "weak", WEAK_PORTAL)
+    write_numbered(tmp_path, 增强一期="late", 增强二期="weak")
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"AP": "series 4", "PVP": "series 5"}
+
+
+def test_numbers_that_the_image_denies_are_grave(tmp_path):
+    write_numbered(tmp_path, 增强一期="DP", 增强二期="PVP", 增强三期="AP")
+    exam = read_exam(tmp_path)
+    doubts = [warning for warning in grave(exam) if "number in its name, which is not certain" in warning]
+    assert [doubt.split(":")[0] for doubt in doubts] == ["series 4", "series 6"]
+
+
+def test_in_three_phases_is_no_third_phase(tmp_path):
+    for number, organs in enumerate(("AP", "PVP", "DP"), 4):
+        write_series(tmp_path / f"x{number}", abdomen(organs, seed=number), SeriesNumber=number, SeriesDescription="增强三期")
+    exam = read_exam(tmp_path)
+    assert sources(exam) == {"AP": "series 4", "PVP": "series 5", "DP": "series 6"}
+    assert {volume.recognised for volume in exam.phases.values()} == {"image brightness"}
 
 
 # Energies

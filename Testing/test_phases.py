@@ -76,6 +76,20 @@ def test_contrast_without_phase(name):
     assert named.phase is None
 
 
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("增强一期", 1), ("上腹部增强二期 1.0", 2), ("增强三期", 3), ("增强第2期", 2), ("增强3期", 3), ("增强扫描一期", 1), ("增強二期", 2),
+        ("造影1相", 1), ("CE phase 2", 2), ("post contrast 3", 3), ("三期增强", None), ("增强", None), ("增强 1.0", None), ("C+ 5mm", None),
+        ("增强一期+二期", None), ("增强1.5mm", None),
+    ],
+)  # fmt: skip
+def test_numbered_phase_after_contrast(name, number):
+    named = phase_from_name(name)
+    assert named.phase is None
+    assert named.number == number
+
+
 def test_word_is_only_what_matched():
     assert phase_from_name("Geheim Anna arterial 20200131").word == "arterial"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from PediatricLiverDxLib.enhancement import Enhancement
-from PediatricLiverDxLib.recognition import SURE, contradictions, phases_from_images, read_hint
+from PediatricLiverDxLib.recognition import SURE, contradictions, phases_by_number, phases_from_images, read_hint
 from PediatricLiverDxLib.vocabulary import PHASES
 
 MEASURES = {
@@ -43,6 +43,47 @@ def test_order_of_acquisition_decides_between_like_volumes():
     same = Enhancement(140, 104, 140, 160)
     found = phases_from_images([same, same], [200.0, 70.0], [False, False], PHASES)
     assert PHASES.index(found[0][0]) > PHASES.index(found[1][0])
+
+
+#: As bright as a late arterial or an early portal venous phase, and as a weak portal venous or a delayed one.
+BETWEEN = [Enhancement(212, 97, 118, 148), Enhancement(130, 102, 128, 148)]
+
+
+def phases_at(*seconds):
+    return [phase for phase, _ in phases_from_images(BETWEEN, seconds, [True, True], PHASES, seconds)]
+
+
+@pytest.mark.parametrize(("interval", "phases"), [(35, ["AP", "PVP"]), (45, ["AP", "PVP"]), (125, ["PVP", "DP"]), (240, ["PVP", "DP"])])
+def test_the_interval_tells_what_brightness_does_not(interval, phases):
+    assert phases_at(36_007.5, 36_007.5 + interval) == phases
+
+
+@pytest.mark.parametrize(("interval", "phases"), [(0, ["AP", "PVP"]), (180, ["PVP", "DP"]), (300, ["PVP", "DP"])])
+def test_intervals_of_times_cut_to_minutes(interval, phases):
+    assert phases_at(36_000, 36_000 + interval) == phases
+
+
+def test_a_portal_venous_phase_is_expected_but_its_absence_is_seen():
+    late = Enhancement(133, 103, 132, 140)
+    ((phase, ahead),) = phases_from_images([late], [None], [True], PHASES)
+    assert late.log_likelihood("DP") > late.log_likelihood("PVP")
+    assert phase == "PVP" and ahead < 0 < SURE, "the image says otherwise, so it is doubted"
+    assert phases_from_images([MEASURES["AP"]], [None], [False], PHASES)[0][0] == "AP"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "phases"),
+    [
+        ([1, 2, 3], ["AP", "PVP", "DP"]),
+        ([2, None, 1], ["PVP", None, "AP"]),
+        ([3, 3, 3], [None] * 3),
+        ([1], [None]),
+        ([2, 3], [None] * 2),
+        ([1, 1, 2], [None] * 3),
+    ],
+)
+def test_numbers_count_phases_only_where_they_count(numbers, phases):
+    assert phases_by_number(numbers) == phases
 
 
 def test_contrast_given_is_never_pre_contrast():

@@ -13,7 +13,7 @@ from .candidates import Candidate, candidate_of_path, candidates_of_study
 from .enhancement import measure_enhancement
 from .hounsfield import canonical_hu
 from .notices import Notice, grave
-from .recognition import SURE, contradictions, phases_from_images
+from .recognition import SURE, contradictions, phases_by_number, phases_from_images
 from .vocabulary import PHASE_NAMES, PHASES, InputError
 from .volumes import Exam, Grid, PhaseVolume
 
@@ -176,9 +176,10 @@ def phases_by_brightness(
     measures = [measure_enhancement(image) for _, image in silent]
     times, order = [candidate.seconds for candidate, _ in silent], [candidate.order for candidate, _ in silent]
     told_by = "" if len(silent) == 1 or None in order else " and order of acquisition" if None in times else " and time of acquisition"
-    given = phases_from_images(measures, order, [candidate.hint.enhanced for candidate, _ in silent], free)
+    numbered = phases_by_number([candidate.hint.number for candidate, _ in silent])
+    given = phases_from_images(measures, order, [candidate.hint.enhanced for candidate, _ in silent], free, times, numbered)
     found = {}
-    for (candidate, image), measure, (phase, ahead) in zip(silent, measures, given, strict=True):
+    for (candidate, image), measure, (phase, ahead), called in zip(silent, measures, given, numbered, strict=True):
         scores = measure.likelihoods()
         fits_another = phase is not None and max(scores.values()) - scores[phase] > 2 * SURE
         if phase is None or (fits_another and named):
@@ -189,11 +190,11 @@ def phases_by_brightness(
                 f"Expected one volume for each phase, got {len(silent)} whose names tell no phase and of which two look like the same "
                 "phase; give a file or folder for each phase."
             )
-        how = "image brightness" + told_by
+        how = "image brightness" + told_by + (" and number in its name" if called else "")
         if not measure.found:
             how, ahead = "nothing but the order of the phases" if len(silent) > 1 else "nothing in name or image", 0.0
             phase = phase if len(silent) > 1 or "PVP" not in free else "PVP"  # most children get the portal venous phase only
-        sure = ahead >= SURE and not fits_another
+        sure = ahead >= SURE and not fits_another and called in (None, phase)
         if not sure:
             warnings.append(
                 grave(

@@ -131,15 +131,24 @@ _DELAY = re.compile(
 )
 
 
+#: "Enhanced phase two". The same words may mean "in three phases": only numbers of several series beside each other count phases.
+_NUMBERED = re.compile(
+    r"(?:增强|增強|造影|조영|enhanced|contrast|post|ce|c\+)(?:扫描|掃描|后|後)? ?(?:第|ph|phase)? ?"
+    r"([一二三1-3]) ?(?:[期相기](?! ?[+/&、和及与])|$)"
+)
+
+
 @dataclass(frozen=True)
 class NamedPhase:
     """What a text says: the phase (None where it says only that contrast was given), and the matched word in lower case.
 
-    The word holds nothing but words of this module's tables, so it may be shown whatever the text was.
+    `number` counts the phases after contrast, None where no number is said. The word holds nothing but words of this module's tables, so it
+    may be shown whatever the text was.
     """
 
     phase: str | None
     word: str
+    number: int | None = None
 
 
 def phase_from_name(text: str) -> NamedPhase | None:
@@ -172,7 +181,8 @@ def phase_from_name(text: str) -> NamedPhase | None:
         if phase is not None and phase != "PC":
             return NamedPhase(phase, f"{number} {unit}")
     if match := _ENHANCED_WORD.search(text):
-        return NamedPhase(None, _said(match))
+        numbered = _NUMBERED.search(text)
+        return NamedPhase(None, _said(match), "一二三123".index(numbered[1]) % 3 + 1 if numbered else None)
     return None
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from .enhancement import Enhancement
 from .notices import Notice, grave
@@ -23,28 +26,47 @@ FITS_WELL = 6.5
 #: Cost of a volume that was acquired before another but would come after it in the order of the phases.
 _WRONG_ORDER = 12.0
 
+#: Cost of an answer without a portal venous phase where one may be given: about one exam of the liver in eight. An assumption.
+_NO_PORTAL = 2.0
+
+#: Phases after contrast in the order in which they are numbered, and the cost of another one than the number says.
+_NUMBERED = ("AP", "PVP", "DP")
+_OTHER_NUMBER = 5.0
+
+#: Time from one phase to the next: its median in seconds, and the standard deviation of its logarithm. Assumptions, from phases about 35,
+#: 75 and 195 s after the injection begins; how long before it the plain phase is taken, nobody knows.
+_INTERVALS = {("AP", "PVP"): (40.0, 0.35), ("PVP", "DP"): (120.0, 0.6), ("AP", "DP"): (165.0, 0.5)}
+_AFTER_PLAIN = (240.0, 1.0)
+
+#: No interval, however odd, costs more than this.
+_ODD_INTERVAL = 6.0
+
 
 @dataclass(frozen=True)
 class Hint:
-    """What the words and times of one volume say: the phase (None where silent), whether contrast was given, and the source of that."""
+    """What the words and times of one volume say: the phase (None where silent), whether contrast was given, and the source of that.
+
+    `number`: which phase after contrast it is called, None where it has no number.
+    """
 
     phase: str | None
     enhanced: bool
     how: str
+    number: int | None = None
 
 
 def read_hint(texts: Sequence[tuple[str, str]], delay: float | None = None) -> Hint:
     """Read (where, text) pairs, the most telling first, and the delay after the start of the bolus in seconds."""
-    enhanced, how = False, ""
+    enhanced, how, number = False, "", None
     for where, text in texts:
         named = phase_from_name(text)
         if named is not None and named.phase is not None:
             return Hint(named.phase, named.phase != "PC", f"{where} '{named.word}'")
         if named is not None and not enhanced:
-            enhanced, how = True, f"{where} '{named.word}'"
+            enhanced, how, number = True, f"{where} '{named.word}'", named.number
     if delay is not None and (phase := phase_from_delay(delay)) is not None:
         return Hint(phase, phase != "PC", f"{delay:.0f} s after the start of the contrast")
-    return Hint(None, enhanced, how)
+    return Hint(None, enhanced, how, number)
 
 
 def hint_of_acquisition(texts: Sequence[tuple[str, str]], seconds: float | None, bolus_seconds: float | None, agent: str) -> Hint:
@@ -56,7 +78,12 @@ def hint_of_acquisition(texts: Sequence[tuple[str, str]], seconds: float | None,
 
 
 def phases_from_images(
-    measures: Sequence[Enhancement], order: Sequence[float | None], enhanced: Sequence[bool], free: Sequence[str]
+    measures: Sequence[Enhancement],
+    order: Sequence[float | None],
+    enhanced: Sequence[bool],
+    free: Sequence[str],
+    seconds: Sequence[float | None] = (),
+    numbered: Sequence[str | None] = (),
 ) -> list[tuple[str | None, float]]:
     """Give each volume the phase that fits its brightness, all together and in the order of acquisition.
 
@@ -65,13 +92,15 @@ def phases_from_images(
         order: numbers that grow with the time of acquisition, None where unknown.
         enhanced: True where contrast is known to have been given, so the volume is not PC.
         free: phases that may be given.
+        seconds: time of acquisition in seconds after midnight, None where unknown; none at all where nothing is to be read from intervals.
+        numbered: phase that the number in its name stands for, None where it has none.
 
     Returns:
         For each volume its phase (None where there are more volumes than phases) and how far, in log likelihood, it is ahead of the best
-        solution in which that volume has another phase.
+        solution in which that volume has another phase, with and without the expectation that a portal venous phase is there.
     """
     choices = list(free) + [None] * max(0, len(measures) - len(free))
-    scored = {}
+    scored, expected = {}, {}
     for phases in set(itertools.permutations(choices, len(measures))):
         score = 0.0
         for measure, phase, known in zip(measures, phases, enhanced, strict=True):
@@ -79,14 +108,44 @@ def phases_from_images(
             score -= 20.0 if known and phase == "PC" else 0.0
         placed = [(s, PHASES.index(p)) for s, p in zip(order, phases, strict=True) if s is not None and p is not None]
         score -= _WRONG_ORDER * sum((a[0] - b[0]) * (a[1] - b[1]) < 0 for a, b in itertools.combinations(placed, 2))
-        scored[phases] = score
+        score -= _OTHER_NUMBER * sum(called not in (None, phase) for called, phase in zip(numbered, phases, strict=False))
+        scored[phases] = score + _log_intervals(seconds, phases)
+        expected[phases] = scored[phases] - (_NO_PORTAL if "PVP" in free and "PVP" not in phases else 0.0)
     usual = {phase: index for index, phase in enumerate((*PHASES, None))}
-    best = max(scored, key=lambda phases: (scored[phases], [-usual[p] for p in phases]))
+    best = max(scored, key=lambda phases: (expected[phases], [-usual[p] for p in phases]))
     result = []
     for index, phase in enumerate(best):
-        others = [score for phases, score in scored.items() if phases[index] != phase]
-        result.append((phase, scored[best] - max(others, default=scored[best] - 2 * SURE)))
+        others = [phases for phases in scored if phases[index] != phase]
+        ahead = [scores[best] - max(scores[phases] for phases in others) for scores in (scored, expected)] if others else [2 * SURE]
+        result.append((phase, min(ahead)))
     return result
+
+
+def phases_by_number(numbers: Sequence[int | None]) -> list[str | None]:
+    """Return the phases that numbers in names stand for; none where the numbers do not count from one on, each once ("in three phases")."""
+    counted = sorted(number for number in numbers if number is not None)
+    if len(counted) < 2 or counted != list(range(1, len(counted) + 1)):
+        return [None] * len(numbers)
+    return [None if number is None else _NUMBERED[number - 1] for number in numbers]
+
+
+def _log_intervals(seconds: Sequence[float | None], phases: Sequence[str | None]) -> float:
+    """Return the log likelihood of the times between neighbouring phases, where all times are known; 0 where they are not."""
+    if len(seconds) < 2 or None in seconds or None in phases:
+        return 0.0
+    cut_to_minutes = all(time % 60 == 0 for time in seconds)
+    ordered = sorted(zip(seconds, phases, strict=True), key=lambda pair: (pair[0], PHASES.index(pair[1])))
+    total = 0.0
+    for (earlier, one), (later, other) in itertools.pairwise(ordered):
+        # a time that is cut to a minute may be up to 60 s later; the difference of two such has a triangular distribution
+        lag = np.linspace(-60, 60, 121) if cut_to_minutes else np.zeros(1)
+        weight = 1 - np.abs(lag) / 61
+        median, spread = _AFTER_PLAIN if one == "PC" else _INTERVALS.get((one, other), _AFTER_PLAIN)
+        interval = np.maximum(later - earlier + lag, 1.0)
+        density = np.exp(-0.5 * (np.log(interval / median) / spread) ** 2) / (spread * interval)
+        # relative to an interval of which nothing is known but that it is about a minute
+        total += max(math.log(60 * float(weight @ density / weight.sum()) + 1e-12), -_ODD_INTERVAL)
+    return total
 
 
 def contradictions(measures: dict[str, Enhancement]) -> list[Notice]:
