@@ -592,6 +592,17 @@ def test_a_wrong_intercept_in_one_slice(tmp_path):
     refused("a jump of +1024 HU from slice 7 to 8 of 16", study=tmp_path)
 
 
+@pytest.mark.parametrize("slope", [2, 0.5])
+def test_a_wrong_slope_in_one_slice(tmp_path, slope):
+    write_series(tmp_path, abdomen("AP"), per_slice=lambda z: {"RescaleSlope": slope} if z == 7 else {})
+    refused(f"values {slope:g} times as far apart in slice 8 as in slice 7 of 16", study=tmp_path)
+
+
+def test_slopes_that_differ_a_little_are_grave(tmp_path):
+    write_series(tmp_path, abdomen("AP"), per_slice=lambda z: {"RescaleSlope": 1.05} if z == 7 else {})
+    assert grave(read_exam(tmp_path), "the rescale slope differs from slice to slice (1 to 1.05)")
+
+
 def _circle(slices=16, matrix=96):
     """Return a volume outside of whose scan circle nothing was scanned, and where that is."""
     y, x = np.mgrid[:matrix, :matrix] - (matrix - 1) / 2

@@ -158,6 +158,23 @@ def test_slices_on_another_scale(where, shift):
     refused(as_image(shifted), f"a jump of {step:+d} HU from slice {edge} to {edge + 1} of 16")
 
 
+@pytest.mark.parametrize("intercept", [-1024, 0])
+@pytest.mark.parametrize("slope", [0.5, 0.8, 1.25, 2])
+@pytest.mark.parametrize("where", [slice(7, 8), slice(0, 1), slice(5, 9), slice(8, 16)], ids=["one", "first", "block", "rest"])
+def test_slices_with_another_slope(where, slope, intercept):
+    stretched = CT.astype(np.float32)
+    stretched[where] = (stretched[where] - intercept) * slope + intercept
+    edge = where.start or where.stop
+    refused(as_image(stretched), f"times as far apart in slice {edge + 1} as in slice {edge} of 16, as where some files carry a wrong")
+
+
+def test_lungs_that_end_between_two_slices_are_no_other_slope():
+    y, x = np.mgrid[:96, :96] - 47.5
+    chest = CT[:, 8:88, 8:88].copy()  # no air around the body
+    chest[:8, np.hypot(x, y)[8:88, 8:88] < 38] = -850
+    canonical_hu(as_image(chest), "AP")
+
+
 def test_slices_on_another_scale_in_a_scan_circle():
     y, x = np.mgrid[:96, :96] - 47.5
     shifted = CT.copy()

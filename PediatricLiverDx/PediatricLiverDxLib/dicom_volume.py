@@ -79,6 +79,10 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
         )
     if without:
         notes.append(grave(f"{series.label}: carries no rescale slope and intercept; its values are taken as HU."))
+    slopes = {one.rescale[0] for one in slices if one.rescale}
+    if len(slopes) > 1:
+        between = f"{min(slopes):.3g} to {max(slopes):.3g}"
+        notes.append(grave(f"{series.label}: the rescale slope differs from slice to slice ({between}), unusual in CT; check the HU."))
     volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
     for row, one in zip(rows, slices, strict=True):
         volume[row] = pixels.hu(one)

@@ -43,6 +43,12 @@ _SHIFT_FITS = 0.75
 _SHIFT_HU = 200
 _SHIFT_SPREAD_HU = 150
 
+#: The distance from air to tissue in HU is the same in neighbouring slices, up to this part of it and down to a few tenths: where a lung
+#: ends between two slices, nothing is left of it. It is measured where it is at least this long.
+_STRETCHED = 0.1
+_LEAST_STRETCH, _MOST_STRETCH = 0.3, 4.0
+_STRETCH_OVER_HU = 500
+
 _INTEGRAL = (
     sitk.sitkInt8, sitk.sitkUInt8, sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkInt32, sitk.sitkUInt32, sitk.sitkInt64, sitk.sitkUInt64,
 )  # fmt: skip
@@ -95,7 +101,7 @@ def _coarse_slices(image: sitk.Image) -> np.ndarray:
 
 
 def _refuse_shifted_slices(slices: np.ndarray, label: str) -> None:
-    """Refuse slices that differ from their neighbours by nearly the same number everywhere: air, fat and organs alike."""
+    """Refuse slices that differ from their neighbours by nearly the same number, or factor, everywhere: air, fat and organs alike."""
     flat = slices.reshape(len(slices), -1)
     flat = flat[:, np.any(flat != flat[0], axis=0)]  # the same through the whole volume: padding outside the scan circle
     if flat.shape[1] == 0:
@@ -110,6 +116,27 @@ def _refuse_shifted_slices(slices: np.ndarray, label: str) -> None:
                 f"{label}: expected the same HU scale in every slice, got a jump of {shift:+.0f} HU from slice {index + 1} to "
                 f"{index + 2} of {len(slices)}, as where some files carry a wrong rescale intercept; export the series again."
             )
+        factor = _stretch(flat[index], flat[index + 1])
+        if factor is not None and abs(factor - 1) > _STRETCHED and _LEAST_STRETCH < factor < _MOST_STRETCH:
+            raise InputError(
+                f"{label}: expected the same HU scale in every slice, got values {factor:.2g} times as far apart in slice {index + 2} as "
+                f"in slice {index + 1} of {len(slices)}, as where some files carry a wrong rescale slope; export the series again."
+            )
+
+
+def _stretch(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Return how many times as far apart the darkest and the brighter voxels of a slice are in the next one; None where it is not clear."""
+    dark, middle, bright = np.percentile(one, (10, 70, 90))
+    below, above = one <= dark, (one >= middle) & (one <= bright)
+    apart = float(np.median(one[above]) - np.median(one[below]))
+    if apart < _STRETCH_OVER_HU:
+        return None
+    ends = [other[below], other[above]]
+    middles = [float(np.median(end)) for end in ends]
+    factor = (middles[1] - middles[0]) / apart
+    spread = _SHIFT_SPREAD_HU * max(1.0, factor)
+    alike = min(np.mean(np.abs(end - at) <= spread) for end, at in zip(ends, middles, strict=True))
+    return factor if alike >= _SHIFT_FITS else None
 
 
 def _value_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
