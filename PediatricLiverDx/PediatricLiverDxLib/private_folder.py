@@ -1,4 +1,7 @@
-"""A temporary folder that only this user can read, for volumes on their way to the worker; gone with its process, or at the next start."""
+"""Folders that say whether their process still lives, so that those of killed ones are removed: by a lock, held as long as it does.
+
+And a temporary folder that only this user can read, for volumes on their way to the worker; gone with its process, or at the next start.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from .vocabulary import InputError
 PREFIX = "pediatric-liver-dx-"
 
 #: Locked as long as the process lives that made the folder; a lock needs no process number, which another process may have by now.
-_LOCK = ".in-use"
+LOCK = ".in-use"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,7 @@ def make_private_folder() -> PrivateFolder:
     try:
         remove_abandoned(Path(tempfile.gettempdir()))
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = (path / _LOCK).open("w+b")
-        _lock(lock)
+        lock = hold(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"No temporary folder can be made ({reason}); make room on the disk of the temporary files.") from None
@@ -45,12 +47,27 @@ def make_private_folder() -> PrivateFolder:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the private folders in `parent` whose process is gone. One without a lock file is left: it may just be being made."""
-    for path in parent.glob(f"{PREFIX}*"):
+    """Remove the private folders in `parent` whose process is gone."""
+    for path in abandoned(parent, f"{PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def hold(folder: Path) -> BinaryIO:
+    """Say that a folder is in use, until the file that is returned is closed or the process ends. Raises OSError."""
+    lock = (folder / LOCK).open("w+b")
+    _lock(lock)
+    return lock
+
+
+def abandoned(parent: Path, pattern: str) -> list[Path]:
+    """Return the folders in `parent` that were held by processes that are gone. One without a lock file may just be being made."""
+    found = []
+    for path in parent.glob(pattern):
         with suppress(OSError):
-            with (path / _LOCK).open("r+b") as lock:
+            with (path / LOCK).open("r+b") as lock:
                 _lock(lock)
-            shutil.rmtree(path, ignore_errors=True)
+            found.append(path)
+    return found
 
 
 def _lock(file: BinaryIO) -> None:
