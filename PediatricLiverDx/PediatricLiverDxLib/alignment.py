@@ -38,13 +38,21 @@ _SLAB_VOXELS = 2_000_000
 _CUBE = 5
 
 
-def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], None] | None = None) -> AlignedExam:
+def align(
+    exam: Exam,
+    enabled: bool = True,
+    progress: Callable[[str, float], None] | None = None,
+    empty: Callable[[tuple[int, ...]], np.ndarray] | None = None,
+    consume: bool = False,
+) -> AlignedExam:
     """Put every phase on the reference phase's grid and, if `enabled`, undo breathing and other motion between phases.
 
     Args:
         exam: one to four phases.
         enabled: False resamples where grids differ and does nothing else.
         progress: called with what is done and the fraction done, before each phase and at the end.
+        empty: returns the float32 array of a shape that AlignedExam.hu is to be; numpy.empty by default.
+        consume: take each phase out of exam.phases, so that its image is let go when it has its place.
 
     Raises:
         InputError: a phase shows no part of the body that the reference phase shows.
@@ -52,15 +60,18 @@ def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], Non
     reference = next(phase for phase in REFERENCE_ORDER if phase in exam.phases)
     fixed = exam.phases[reference].image
     grid = Grid.of(fixed)
-    hu = np.empty((len(PHASES), *grid.size_xyz[::-1]), np.float32)
+    shape = (len(PHASES), *grid.size_xyz[::-1])
+    hu = empty(shape) if empty else np.empty(shape, np.float32)
     hu[[n for n, phase in enumerate(PHASES) if phase not in exam.phases]] = AIR
     alignment: dict[str, PhaseAlignment] = {}
     warnings: list[str] = []
     coarse_fixed = coarse_volume(fixed)
     tell = progress or (lambda text, fraction: None)
-    for done, phase in enumerate(exam.phases):
-        tell(f"aligning {phase}", done / len(exam.phases))
-        image = exam.phases[phase].image
+    acquired = list(exam.phases)
+    present = tuple(phase in acquired for phase in PHASES)
+    for done, phase in enumerate(acquired):
+        tell(f"aligning {phase}", done / len(acquired))
+        image = (exam.phases.pop(phase) if consume else exam.phases[phase]).image
         if phase == reference:
             field, alignment[phase] = None, PhaseAlignment("reference", 1.0, 1.0, 0.0, 0.0)
         else:
@@ -70,7 +81,6 @@ def align(exam: Exam, enabled: bool = True, progress: Callable[[str, float], Non
             warnings.append(f"{phase} was resampled to the slices of {reference}: it has others ({_differences(image, fixed)}).")
         _place(hu[PHASES.index(phase)], image, fixed, field)
     tell("aligned", 1.0)
-    present = tuple(phase in exam.phases for phase in PHASES)
     return AlignedExam(hu, present, reference, grid, {phase: alignment[phase] for phase in PHASES if phase in alignment}, tuple(warnings))
 
 

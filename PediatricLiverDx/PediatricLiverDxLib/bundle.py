@@ -66,6 +66,11 @@ class Bundle:
     def link(self) -> LinkParameters:
         return LinkParameters.of(self.document["detector"].get("link", {}))
 
+    def head(self, backbone: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return weight (3, c) and bias (3,) of a backbone's heads, float32, in the order of HEADS."""
+        weight, bias = (self.arrays[f"{backbone}.{name}"].astype(np.float32) for name in ("weight", "bias"))
+        return weight, bias
+
     def temperatures(self, backbone: str) -> np.ndarray:
         """Return the calibration temperatures of a backbone, (3,) in the order of HEADS."""
         values = self.document["classifiers"][backbone]["temperatures"]
@@ -176,31 +181,45 @@ def load_networks(folder: Path, threads: int | None = None) -> Networks:
     """
     bundle = read_bundle(folder)
     threads = threads or available_cores()
-    detector = bundle.document["detector"]
-    size = detector["size"]
-    found = Detector(
-        session=_session(bundle, detector["file"], "images", size, {"predictions": (5, None)}),
-        threshold=float(detector["threshold"]),
-        iou_nms=float(detector["iou_nms"]),
-        link=bundle.link,
-        size=size,
-        threads=threads,
-    )
-    sessions, weights = {}, {}
-    for backbone, classifier in bundle.document["classifiers"].items():
-        weight, bias = (bundle.arrays[f"{backbone}.{name}"].astype(np.float32) for name in ("weight", "bias"))
-        outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
-        sessions[backbone] = _session(bundle, classifier["file"], "composites", classifier["size"], outputs)
-        _check_head(sessions[backbone], classifier, weight, bias)
-        weights[backbone] = weight
+    found = open_detector(bundle, threads)
+    sessions = {backbone: open_classifier(bundle, backbone) for backbone in bundle.document["classifiers"]}
     # the sessions have what they need of the files
-    temperatures = {backbone: bundle.temperatures(backbone) for backbone in sessions}
-    shares = {backbone: bundle.shares(backbone) for backbone in sessions}
-    networks = Networks(replace(bundle, files={}), found, sessions, weights, temperatures, shares, threads)
+    networks = Networks(
+        replace(bundle, files={}),
+        found,
+        sessions,
+        {backbone: bundle.head(backbone)[0] for backbone in sessions},
+        {backbone: bundle.temperatures(backbone) for backbone in sessions},
+        {backbone: bundle.shares(backbone) for backbone in sessions},
+        threads,
+    )
     del bundle
     # 50 MB that unpacking the weights took
     return_free_memory()
     return networks
+
+
+def open_detector(bundle: Bundle, threads: int) -> Detector:
+    """Open the detector of a bundle that holds its files. Raises InputError as load_networks does."""
+    detector = bundle.document["detector"]
+    return Detector(
+        session=_session(bundle, detector["file"], "images", detector["size"], {"predictions": (5, None)}),
+        threshold=float(detector["threshold"]),
+        iou_nms=float(detector["iou_nms"]),
+        link=bundle.link,
+        size=detector["size"],
+        threads=threads,
+    )
+
+
+def open_classifier(bundle: Bundle, backbone: str) -> onnxruntime.InferenceSession:
+    """Open one classifier of a bundle that holds its files. Raises InputError as load_networks does."""
+    classifier = bundle.document["classifiers"][backbone]
+    weight, bias = bundle.head(backbone)
+    outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
+    session = _session(bundle, classifier["file"], "composites", classifier["size"], outputs)
+    _check_head(session, classifier, weight, bias)
+    return session
 
 
 def available_cores() -> int:

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,17 +26,18 @@ from .heap import return_free_memory, share_one_heap
 from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .diagnosis import Diagnosis, LesionDiagnosis
+    from .stages import OneProcess, OwnProcesses
+    from .volumes import AlignedExam
 
 PROGRAM = "pediatric-liver-dx"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code."""
+def main(arguments: Sequence[str] | None = None, *, alone: bool = False) -> int:
+    """Run a command and return its exit code. alone: this process is there for nothing else, and may fork."""
     started = time.perf_counter()
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(arguments, argparse.Namespace(alone=alone))
     try:
         return options.run(options, started)
     except InputError as error:
@@ -57,7 +59,7 @@ def program() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a folder's name may hold what the terminal cannot show
-    code = main()
+    code = main(alone=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -122,13 +124,14 @@ def _diagnose(options: argparse.Namespace, started: float) -> int:
     if bool(files) == bool(options.study):
         raise InputError("Expected either STUDY or at least one of --pc, --ap, --pvp and --dp; give one or the other.")
     from .outputs import REPORT, output_folder, write_outputs
+    from .stages import stages
 
-    with output_folder(options.output) as folder:
-        diagnosis, aligned = _run(options, files, started)
-        # networks and phases as read are gone by now, 170 MB
+    with output_folder(options.output) as folder, closing(stages(options.alone)) as work:
+        diagnosis, aligned = _run(options, files, started, work)
+        # networks and phases as read are gone by now
         return_free_memory()
         _tell(options, "write", 0.0, "Writing the results")
-        diagnosis = write_outputs(diagnosis, aligned, folder)
+        diagnosis = write_outputs(diagnosis, aligned, folder, scene=work.scene())
     if options.json_progress:
         _say(json.dumps({"stage": "done", "fraction": 1.0, "text": str(options.output / REPORT)}))
     else:
@@ -136,57 +139,32 @@ def _diagnose(options: argparse.Namespace, started: float) -> int:
     return 0
 
 
-def _load(folder: Path | None):
-    from .bundle import load_networks, shipped_bundle
-
-    return load_networks(folder or shipped_bundle())
-
-
 def _tell(options: argparse.Namespace, stage: str, fraction: float, text: str) -> None:
     if options.json_progress:
         _say(json.dumps({"stage": stage, "fraction": round(fraction, 3), "text": text}))
 
 
-def _run(options: argparse.Namespace, files: dict[str, Path], started: float) -> tuple[Diagnosis, AlignedExam]:
-    from .alignment import align
+def _run(
+    options: argparse.Namespace, files: dict[str, Path], started: float, work: OneProcess | OwnProcesses
+) -> tuple[Diagnosis, AlignedExam]:
     from .diagnosis import diagnose
-    from .exam import read_exam
-    from .outputs import scene_writer
     from .rois import read_rois
-
-    timings: dict[str, float] = {}
-    last = started
-
-    def lap(stage: str) -> None:
-        nonlocal last
-        now = time.perf_counter()
-        timings[stage], last = now - last, now
+    from .stages import Request
 
     tell = partial(_tell, options)
+    timings = {"start": time.perf_counter() - started}
+    tell("read", 0.0, "Reading the exam")
     loader = ThreadPoolExecutor(1)
-    networks = loader.submit(_load, options.bundle)
-    lap("start")
+    networks = loader.submit(work.networks, options.bundle, detector=not options.roi)
+    loader.shutdown(wait=False)
     rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
     if rois:
         rois = [replace(roi, id=str(n)) for n, roi in enumerate(rois, 1)]
-    tell("read", 0.0, "Reading the exam")
-    try:
-        exam = read_exam(options.study, files or None)
-    except OSError as error:
-        raise InputError(f"The exam cannot be read ({error.strerror or error}); give a folder or files that can be read.") from None
-    lap("read")
-    # Slicer's core is imported while the phases are aligned: after the networks are gone the peak would be 500 MB instead of 670, but
-    # nothing could go on beside the import
-    loader.submit(scene_writer)
-    loader.shutdown(wait=False)
-    if networks.done():  # a bundle that cannot be used is said at once
-        networks.result()
-    tell("align", 0.0, "Aligning the phases")
-    aligned = align(exam, not options.no_align, lambda text, fraction: tell("align", fraction, text))
-    lap("align")
-    loaded = networks.result()
-    lap("load")
-    return diagnose(exam, aligned, loaded, rois=rois, progress=tell, timings_s=timings), aligned
+    found = work.read(Request(options.study, files or None, not options.no_align), networks, tell)
+    read = time.perf_counter()
+    opened = networks.result()
+    timings |= {**found.timings_s, "load": time.perf_counter() - read}
+    return diagnose(found.exam, found.aligned, opened, rois=rois, progress=tell, timings_s=timings), found.aligned
 
 
 def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import secrets
@@ -15,17 +16,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
+import numpy as np
 
+from .heap import return_free_memory
 from .report import write_report
 from .rois import write_roi
 from .vocabulary import InputError
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .attribution import CamVolume
     from .diagnosis import Diagnosis
-    from .exam import Grid
+    from .stages import SceneApart
+    from .volumes import AlignedExam, Grid
 
 RESULT, REPORT, SCENE = "result.json", "report.html", "scene.mrb"
 
@@ -135,24 +137,49 @@ def _former_lesion_files(out: Path) -> list[str]:
         return []  # nothing of ours, or nothing that can be told
 
 
-def write_outputs(diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, scene: bool = True, report: bool = True) -> Diagnosis:
+class SceneHere:
+    """Write scene.mrb in this process."""
+
+    def take(self, aligned: AlignedExam) -> AlignedExam:
+        """Take the voxels over; whoever wants to see them from now on finds them in the exam that is returned."""
+        return aligned
+
+    def why_not(self) -> str:
+        """Return a sentence that says why no scene can be written, or nothing; the first call takes a second."""
+        return scene_writer()[1]
+
+    def write(self, diagnosis: Diagnosis, aligned: AlignedExam, path: Path) -> None:
+        """Write it. Raises OSError."""
+        write_scene, _ = scene_writer()
+        write_scene(diagnosis, aligned, path)
+
+
+def write_outputs(
+    diagnosis: Diagnosis, aligned: AlignedExam, folder: Path, *, scene: bool | SceneHere | SceneApart = True, report: bool = True
+) -> Diagnosis:
     """Write everything into a folder and return the diagnosis as written, with the time that it took and what had to be left out.
 
-    scene: whether to write scene.mrb; where Slicer's core cannot be used it is left out and a warning says so. report: whether to write
-    report.html. Raises OutputError.
+    scene: whether to write scene.mrb, or what writes it and takes the voxels over; where Slicer's core cannot be used it is left out and a
+    warning says so. report: whether to write report.html. Raises OutputError.
     """
     folder, started = Path(folder), time.perf_counter()
-    write_scene, why_not = scene_writer() if scene else (None, "")
-    if why_not:
-        diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, why_not))
+    scene = SceneHere() if scene is True else scene
     try:
         for lesion in diagnosis.lesions:
             write_cam(lesion.cam, aligned.grid, folder / lesion.cam_file)
             write_roi(lesion.roi, folder / lesion.roi_file)
-        if write_scene:
-            write_scene(diagnosis, aligned, folder / SCENE)
         if report:
             write_report(diagnosis, aligned, folder / REPORT)
+        if scene:
+            return_free_memory()
+            aligned = scene.take(aligned)
+        why_not = scene.why_not() if scene else ""
+        if why_not:
+            diagnosis = replace(diagnosis, warnings=(*diagnosis.warnings, why_not))
+            if report:
+                write_report(diagnosis, aligned, folder / REPORT)
+        elif scene:
+            scene.write(diagnosis, aligned, folder / SCENE)
         diagnosis = replace(diagnosis, timings_s={**diagnosis.timings_s, "write": time.perf_counter() - started})
         text = json.dumps(diagnosis.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         (folder / RESULT).write_text(text + "\n", encoding="utf-8")
@@ -181,12 +208,24 @@ def scene_writer() -> tuple[Callable[[Diagnosis, AlignedExam, Path], None] | Non
 
 def write_cam(cam: CamVolume, grid: Grid, path: Path) -> None:
     """Write a CAM volume as NRRD, float32, where it lies in the reference grid. Raises OSError."""
-    image = sitk.GetImageFromArray(cam.array)
-    image.SetSpacing(grid.spacing_xyz)
-    image.SetDirection(grid.direction)
-    origin_ras = grid.index_to_ras([cam.start_xyz])[0]
-    image.SetOrigin((-origin_ras[0], -origin_ras[1], origin_ras[2]))
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:
-        raise OSError(f"{path.name} could not be written") from error
+    origin = grid.index_to_ras([cam.start_xyz])[0] * (-1, -1, 1)
+    steps = np.reshape(grid.direction, (3, 3)) * grid.spacing_xyz
+    header = "\n".join(
+        (
+            "NRRD0004",
+            "type: float",
+            "dimension: 3",
+            "space: left-posterior-superior",
+            "sizes: " + " ".join(str(n) for n in reversed(cam.array.shape)),
+            "space directions: " + " ".join(_nrrd_vector(step) for step in steps.T),
+            "kinds: domain domain domain",
+            "endian: little",
+            "encoding: gzip",
+            "space origin: " + _nrrd_vector(origin),
+        )
+    )
+    path.write_bytes(f"{header}\n\n".encode("ascii") + gzip.compress(cam.array.astype("<f4").tobytes(), 2, mtime=0))
+
+
+def _nrrd_vector(values: Iterable[float]) -> str:
+    return "(" + ",".join(repr(float(value)) for value in values) + ")"

@@ -21,10 +21,11 @@ from .node_references import of_class
 from .result_document import grid_to_ras, place_cam
 from .vocabulary import PHASE_NAMES, PHASES
 from .volume_nodes import fill_volume, new_node
+from .volumes import rounded
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .diagnosis import Diagnosis
+    from .volumes import AlignedExam
 
 #: Slice views of Slicer's own 2 x 2 layout, in reading order, one a phase.
 PHASE_VIEWS = ("Red", "Slice4", "Green", "Yellow")
@@ -81,13 +82,12 @@ def new_scene() -> Any:
 
 
 def build_scene(scene: Any, diagnosis: Diagnosis, aligned: AlignedExam) -> ExamNodes:
-    """Add an exam with its result to a scene; views and layout stay as they are."""
+    """Add an exam with its result to a scene; views and layout stay as they are. Voxels that are int16 already are shared with it."""
     volumes = {}
     for phase, acquired, hu in zip(PHASES, aligned.present, aligned.hu, strict=True):
         if acquired:
             volumes[phase] = new_node(scene, "ScalarVolumeNode", PHASE_NAMES[phase].capitalize())
-            voxels = np.empty(hu.shape, np.int16)
-            fill_volume(volumes[phase], np.rint(hu, out=voxels, casting="unsafe"), grid_to_ras(aligned.grid))
+            fill_volume(volumes[phase], rounded(hu), grid_to_ras(aligned.grid))
     exam = ExamNodes.of(scene)
     exam.set_phases(volumes)
     placed = tuple(replace(lesion, cam=place_cam(lesion.cam, aligned.grid)) for lesion in diagnosis.lesions)

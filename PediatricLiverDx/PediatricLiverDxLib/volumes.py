@@ -143,3 +143,10 @@ class AlignedExam:
         other = replace(self, hu=hu)
         vars(other)["body"] = self.body
         return other
+
+
+def rounded(hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return HU as int16: what is int16 already as it is, else rounded, into `out` where it is given."""
+    if hu.dtype == np.int16:
+        return hu
+    return np.rint(hu, out=np.empty(hu.shape, np.int16) if out is None else out, casting="unsafe")
