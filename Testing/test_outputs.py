@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -255,3 +257,76 @@ def test_a_file_as_output_is_refused(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match="expected a folder"), output_folder(tmp_path / "out"):
         pass
+
+
+# Killed runs
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from PediatricLiverDxLib.outputs import output_folder
+out, moves = Path(sys.argv[1]), int(sys.argv[2])
+move = Path.replace
+def replace(path, target):
+    global moves
+    if moves == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    moves -= 1
+    return move(path, target)
+Path.replace = replace
+with output_folder(out) as folder:
+    for name in ("report.html", "cam_L1.nrrd", "result.json"):
+        (folder / name).write_text("half")
+    if moves < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def run_and_kill(out: Path, moves: int = -1) -> None:
+    """Kill a run before it has finished writing, or after so many files have been moved."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), str(moves)])
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_what_a_killed_run_left_is_gone_after_the_next(tmp_path, existed):
+    out = tmp_path / "out"
+    if existed:
+        out.mkdir()
+    run_and_kill(out)
+    assert list(tmp_path.rglob(".writing-*"))
+    with output_folder(out) as folder:
+        (folder / "result.json").write_text("new")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [out / "result.json"]
+    assert names(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("moves", range(1, 8))
+def test_a_run_killed_while_it_replaces_a_former_one(tmp_path, moves):
+    """The former run is whole after the next one, though that fails."""
+    former_run(tmp_path, lesions=1)
+    before = contents(tmp_path)
+    run_and_kill(tmp_path, moves)
+    with pytest.raises(ValueError), output_folder(tmp_path):
+        raise ValueError
+    assert names(tmp_path) == set(before)
+    assert contents(tmp_path) == before
+
+
+def test_the_folder_of_a_run_that_lives_stays(tmp_path):
+    with output_folder(tmp_path / "out") as living:
+        (living / "report.html").write_text("mine")
+        with output_folder(tmp_path / "out2") as other:
+            (other / "result.json").write_text("new")
+        with output_folder(tmp_path / "out") as other:
+            (other / "result.json").write_text("new")
+        assert (living / "report.html").is_file()
+    assert names(tmp_path / "out") == {"report.html"}
+    assert names(tmp_path / "out2") == {"result.json"}
+
+
+def test_no_lock_is_left_among_the_results(tmp_path):
+    for _ in range(2):
+        with output_folder(tmp_path / "out") as folder:
+            (folder / "result.json").write_text("new")
+        assert names(tmp_path / "out") == {"result.json"}

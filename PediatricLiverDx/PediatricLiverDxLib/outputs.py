@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .heap import return_free_memory
+from .private_folder import abandoned, hold
 from .report import write_report
 from .rois import write_roi
 from .vocabulary import InputError
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from .volumes import AlignedExam, Grid
 
 RESULT, REPORT, SCENE = "result.json", "report.html", "scene.mrb"
+
+#: What the folders are called that results are written into before they take their place.
+_WRITING = ".writing-"
+
+#: What is in such a folder: the results, and the files of a former run while new ones take their place.
+_NEW, _FORMER = "new", "former"
 
 #: Files of a lesion. Only those that the former result.json lists are taken away: a radiologist may keep ROIs of their own beside them.
 _LESION_FILE = re.compile(r"cam_L\d+\.nrrd|roi_L\d+\.mrk\.json")
@@ -46,13 +53,14 @@ def output_folder(out: Path) -> Iterator[Path]:
     """Give an empty folder to write into; when all went well, its files take the place of a former run's in `out`.
 
     The folder lies beside `out`, or in it where it exists, so that files are moved and never copied; it is gone in the end, whatever
-    happens, and so are folders that were made for it when nothing came of it. A former run is replaced whole or stays as it is.
+    happens, and so are folders that were made for it when nothing came of it; only where the process is killed it stays, until the next run
+    into the same place. A former run is replaced whole or stays as it is.
     Raises OutputError when `out` cannot be written, a full disk included; what is raised inside passes through.
     """
     out = Path(out)
     _refuse_names_of_bytes(out)
     made: list[Path] = []
-    folder = None
+    folder = lock = None
     try:
         with _as_output_error(out):
             if out.exists() and not out.is_dir():
@@ -61,22 +69,41 @@ def output_folder(out: Path) -> Iterator[Path]:
             _refuse_folders_in_the_way(out, (RESULT, REPORT, SCENE))
             made = [parent for parent in out.parents if not parent.exists()]
             out.parent.mkdir(parents=True, exist_ok=True)
+            _remove_what_killed_runs_left(out)
             # not by tempfile: it leaves out what the user's umask allows
-            folder = (out if existed else out.parent) / f".writing-{secrets.token_hex(6)}"
-            folder.mkdir()
-        yield folder
+            folder = (out if existed else out.parent) / f"{_WRITING}{secrets.token_hex(6)}"
+            (folder / _NEW).mkdir(parents=True)
+            with suppress(OSError):  # file systems without locks: then nobody takes it for abandoned
+                lock = hold(folder)
+        yield folder / _NEW
         with _as_output_error(out):
             # another run may have made it meanwhile
             if existed or out.is_dir():
                 _replace(folder, out)
             else:
-                folder.rename(out)
+                (folder / _NEW).rename(out)
     finally:
+        if lock is not None:
+            lock.close()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
         for parent in made:  # stays where anything lies in it
             with suppress(OSError):
                 parent.rmdir()
+
+
+def _remove_what_killed_runs_left(out: Path) -> None:
+    """Remove the folders of runs that were killed; where one was killed while it replaced a former run, that run is put back."""
+    for parent in (out, out.parent):
+        for folder in abandoned(parent, f"{_WRITING}*"):
+            if parent == out and not (out / RESULT).exists():
+                _put_back(folder / _FORMER, out)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_back(backup: Path, out: Path) -> None:
+    for path in sorted(backup.glob("*"), key=lambda path: path.name == RESULT):
+        path.replace(out / path.name)
 
 
 @contextmanager
@@ -103,13 +130,13 @@ def _refuse_folders_in_the_way(out: Path, names: Iterable[str]) -> None:
 
 
 def _replace(folder: Path, out: Path) -> None:
-    """Move the files of `folder` into `out` in place of a former run's; after any exception `out` is as it was.
+    """Move the new files in `folder` into `out` in place of a former run's; after any exception `out` is as it was.
 
     result.json goes first and comes last: where it is, the rest belongs to it.
     """
-    written = sorted((path.name for path in folder.iterdir()), key=lambda name: name == RESULT)
+    new, backup = folder / _NEW, folder / _FORMER
+    written = sorted((path.name for path in new.iterdir()), key=lambda name: name == RESULT)
     _refuse_folders_in_the_way(out, written)
-    backup = folder / ".former"
     backup.mkdir()
     former = [RESULT, REPORT, SCENE, *_former_lesion_files(out), *written]
     try:
@@ -117,13 +144,12 @@ def _replace(folder: Path, out: Path) -> None:
             if (out / name).is_file() or (out / name).is_symlink():
                 (out / name).replace(backup / name)
         for name in written:
-            (folder / name).replace(out / name)
+            (new / name).replace(out / name)
     except BaseException:
         for name in written:
-            if not (folder / name).exists():
+            if not (new / name).exists():
                 (out / name).unlink(missing_ok=True)
-        for path in sorted(backup.iterdir(), key=lambda path: path.name == RESULT):
-            path.replace(out / path.name)
+        _put_back(backup, out)
         raise
 
 

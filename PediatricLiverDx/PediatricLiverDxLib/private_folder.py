@@ -18,7 +18,7 @@ from .vocabulary import InputError
 PREFIX = "pediatric-liver-dx-"
 
 #: Locked as long as the process lives that made the folder; a lock needs no process number, which another process may have by now.
-LOCK = ".in-use"
+_LOCK = ".in-use"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def remove_abandoned(parent: Path) -> None:
 
 def hold(folder: Path) -> BinaryIO:
     """Say that a folder is in use, until the file that is returned is closed or the process ends. Raises OSError."""
-    lock = (folder / LOCK).open("w+b")
+    lock = (folder / _LOCK).open("w+b")
     _lock(lock)
     return lock
 
@@ -64,7 +64,7 @@ def abandoned(parent: Path, pattern: str) -> list[Path]:
     found = []
     for path in parent.glob(pattern):
         with suppress(OSError):
-            with (path / LOCK).open("r+b") as lock:
+            with (path / _LOCK).open("r+b") as lock:
                 _lock(lock)
             found.append(path)
     return found
