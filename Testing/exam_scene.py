@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from example_diagnosis import example_aligned, example_diagnosis
 from PediatricLiverDxLib.exam_nodes import ExamNodes
 from PediatricLiverDxLib.node_references import of_class
 from PediatricLiverDxLib.result_document import grid_to_ras, place_cam
@@ -14,6 +15,15 @@ from PediatricLiverDxLib.scene import new_scene
 from PediatricLiverDxLib.vocabulary import PHASES
 from PediatricLiverDxLib.volume_nodes import fill_volume, new_node
 from slice_view import read_mrb
+
+
+def placed(diagnosis: Any, aligned: Any) -> Any:
+    """Return a diagnosis with its CAMs as they are read from files."""
+    return replace(diagnosis, lesions=tuple(replace(one, cam=place_cam(one.cam, aligned.grid)) for one in diagnosis.lesions))
+
+
+ALIGNED = example_aligned(oblique=True)
+DIAGNOSIS = placed(example_diagnosis(ALIGNED, 2), ALIGNED)
 
 
 def loaded_scene(aligned: Any, patient: str = "Doe^Jane") -> tuple[Any, Any, dict[str, Any]]:
@@ -25,6 +35,21 @@ def loaded_scene(aligned: Any, patient: str = "Doe^Jane") -> tuple[Any, Any, dic
     return scene, scene.AddNode(parameters), add_volumes(scene, aligned, patient)
 
 
+def loaded_exam() -> tuple[Any, ExamNodes, dict[str, Any]]:
+    """Return scene, exam and volumes before anything was diagnosed."""
+    scene, parameters, volumes = loaded_scene(ALIGNED)
+    exam = ExamNodes.of(scene, parameters)
+    exam.set_phases(volumes)
+    return scene, exam, volumes
+
+
+def diagnosed_exam() -> tuple[Any, ExamNodes, dict[str, Any]]:
+    """Return scene, exam and volumes with DIAGNOSIS shown."""
+    scene, exam, volumes = loaded_exam()
+    exam.show(DIAGNOSIS, {})
+    return scene, exam, volumes
+
+
 def add_volumes(scene: Any, aligned: Any, patient: str = "Doe^Jane") -> dict[str, Any]:
     volumes = {}
     for p, phase in enumerate(PHASES):
@@ -32,11 +57,6 @@ def add_volumes(scene: Any, aligned: Any, patient: str = "Doe^Jane") -> dict[str
             volumes[phase] = new_node(scene, "ScalarVolumeNode", f"{p}: {patient} {phase}")
             fill_volume(volumes[phase], np.rint(aligned.hu[p]).astype(np.int16), grid_to_ras(aligned.grid))
     return volumes
-
-
-def placed(diagnosis: Any, aligned: Any) -> Any:
-    """Return a diagnosis with its CAMs as they are read from files."""
-    return replace(diagnosis, lesions=tuple(replace(one, cam=place_cam(one.cam, aligned.grid)) for one in diagnosis.lesions))
 
 
 def reopened(scene: Any, path: Any) -> tuple[Any, ExamNodes]:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from example_diagnosis import example_aligned, example_diagnosis
 from PediatricLiverDxLib import wording
 from PediatricLiverDxLib.attribution import PhaseShapley
 from PediatricLiverDxLib.colours import PHASE_COLOURS, SIDES
@@ -16,7 +15,7 @@ from PediatricLiverDxLib.vocabulary import PHASE_NAMES, PHASES, WINDOWS
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from exam_scene import add_volumes, loaded_scene, modified_events, move, placed, reopened  # noqa: E402
+from exam_scene import ALIGNED, DIAGNOSIS, add_volumes, diagnosed_exam, loaded_exam, loaded_scene, modified_events, move, reopened  # noqa: E402
 from PediatricLiverDxLib.exam_folder import EXAM_FOLDER_NAME  # noqa: E402
 from PediatricLiverDxLib.exam_nodes import PHASE_ATTRIBUTE, ExamNodes  # noqa: E402
 from PediatricLiverDxLib.lesion_nodes import NEW_COLOUR, STALE_COLOUR, fill_bars, roi_of  # noqa: E402
@@ -25,24 +24,16 @@ from PediatricLiverDxLib.rois import Roi  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import vtk_matrix  # noqa: E402
 from PediatricLiverDxLib.worker_requests import roi_document  # noqa: E402
 
-ALIGNED = example_aligned(oblique=True)
-DIAGNOSIS = placed(example_diagnosis(ALIGNED, 2), ALIGNED)
-
 
 @pytest.fixture
 def loaded():
     """Scene, exam and volumes before anything was diagnosed."""
-    scene, parameters, volumes = loaded_scene(ALIGNED)
-    exam = ExamNodes.of(scene, parameters)
-    exam.set_phases(volumes)
-    return scene, exam, volumes
+    return loaded_exam()
 
 
 @pytest.fixture
-def diagnosed(loaded):
-    scene, exam, volumes = loaded
-    exam.show(DIAGNOSIS, {})
-    return scene, exam, volumes
+def diagnosed():
+    return diagnosed_exam()
 
 
 def node_ids(scene) -> list[str]:
@@ -234,7 +225,7 @@ def test_rows_say_what_the_report_says(diagnosed):
         assert (row.size_text, row.fresh, row.include) == (wording.lesion_size(lesion), "fresh", True)
         np.testing.assert_array_equal(colour(roi), SIDES[wording.side_of(lesion)])
         for stage, shapley in lesion.phase_shapley.items():
-            assert exam.contribution(roi, stage) == wording.contribution(shapley)
+            assert wording.contribution(exam.lesion_of(roi).phase_shapley[stage]) == wording.contribution(shapley)
     assert exam.diagnosis().to_dict() == DIAGNOSIS.to_dict()
 
 
@@ -310,7 +301,7 @@ def test_lesions_that_exchange_their_numbers_keep_their_nodes(diagnosed):
     swapped = tuple(replace(lesion, id=id) for lesion, id in zip(DIAGNOSIS.lesions[::-1], ("L1", "L2"), strict=True))
     exam.show(replace(DIAGNOSIS, lesions=swapped), {"L1": two.GetID(), "L2": one.GetID()})
     assert exam.rois() == [two, one]
-    assert exam.cam_node(one) is cam and cam.GetName() == "Lesion 2 CAM"
+    assert exam.cam_node(one) is cam and cam.GetName() == "Lesion 2 heat map"
     assert exam.row_of(one).name == "Lesion 2"
 
 
@@ -327,7 +318,7 @@ def test_a_lesion_that_is_not_in_the_new_result_loses_its_old_one(diagnosed):
     one, two = exam.rois()
     exam.show(replace(DIAGNOSIS, lesions=DIAGNOSIS.lesions[:1]), {"L1": one.GetID()})
     assert exam.row_of(two).fresh == "new" and exam.cam_node(two) is None
-    assert scene.GetFirstNodeByName("Lesion 2 CAM") is None and scene.GetFirstNodeByName("CAM of all lesions") is None
+    assert scene.GetFirstNodeByName("Lesion 2 heat map") is None and scene.GetFirstNodeByName("Heat map of all lesions") is None
     assert exam.cam_node() is exam.cam_node(one)
 
 
@@ -335,11 +326,11 @@ def test_the_map_of_all_lesions_leaves_out_what_is_left_out(diagnosed):
     _, exam, _ = diagnosed
     one, two = exam.rois()
     together = exam.cam_node()
-    assert together.GetName() == "CAM of all lesions" and together.GetImageData().GetScalarRange()[1] == 1
+    assert together.GetName() == "Heat map of all lesions" and together.GetImageData().GetScalarRange()[1] == 1
     exam.set_included(two, False)
     assert exam.cam_node() is exam.cam_node(one) and exam.included_rois() == [one] and not exam.row_of(two).include
     exam.set_included(two, True)
-    assert exam.cam_node().GetName() == "CAM of all lesions"
+    assert exam.cam_node().GetName() == "Heat map of all lesions"
 
 
 def test_charts_have_a_bar_a_phase_in_its_colour(diagnosed):
@@ -406,7 +397,7 @@ def test_a_removed_roi_takes_its_lesion_along(diagnosed):
     scene, exam, _ = diagnosed
     one, two = exam.rois()
     exam.remove_roi(one)
-    assert exam.rois() == [two] and scene.GetFirstNodeByName("Lesion 1 CAM") is None
+    assert exam.rois() == [two] and scene.GetFirstNodeByName("Lesion 1 heat map") is None
     exam.remove_roi(one)
     exam.remove_roi(None)
 
@@ -435,11 +426,11 @@ def test_a_roi_removed_while_the_worker_computed_does_not_come_back(diagnosed):
 def test_removed_result_nodes_come_back_with_the_next_result(diagnosed):
     scene, exam, _ = diagnosed
     one, two = exam.rois()
-    for name in ("Lesion 1 CAM", "Lesion 1 malignancy chart", "Results", "CAM colours", "CAM of all lesions"):
+    for name in ("Lesion 1 heat map", "Lesion 1 malignancy chart", "Results", "Heat map colours", "Heat map of all lesions"):
         scene.RemoveNode(scene.GetFirstNodeByName(name))
     assert exam.cam_node(one) is None
     exam.show(DIAGNOSIS, {"L1": one.GetID(), "L2": two.GetID()})
-    assert exam.cam_node(one).GetDisplayNode().GetColorNode().GetName() == "CAM colours"
+    assert exam.cam_node(one).GetDisplayNode().GetColorNode().GetName() == "Heat map colours"
     assert exam.chart_nodes(one)["stage1"].GetNumberOfPlotSeriesNodes() == 4
 
 
@@ -448,7 +439,7 @@ def test_a_closed_scene_raises_nothing(diagnosed):
     roi = exam.rois()[0]
     scene.Clear(0)
     assert exam.rois() == [] and exam.phases() == {} and exam.diagnosis() is None and exam.cam_node() is None
-    exam.row_of(roi), exam.is_stale(roi), exam.refresh(roi), exam.chart_nodes(roi), exam.contribution(roi, "stage1")
+    exam.row_of(roi), exam.is_stale(roi), exam.refresh(roi), exam.chart_nodes(roi)
     exam.remove_roi(roi), exam.set_included(roi, False), exam.remove_all_results(), exam.tidy(), exam.set_phases(volumes)
     assert scene.GetNumberOfNodesByClass("vtkMRMLMarkupsROINode") == 0
 
@@ -469,9 +460,9 @@ def test_a_saved_scene_gives_everything_back(diagnosed, tmp_path):
     assert again.diagnosis().to_dict() == text
     assert {phase: volume.GetName() for phase, volume in again.phases().items()} == {p: v.GetName() for p, v in volumes.items()}
     roi = again.rois()[0]
-    assert again.cam_node(roi).GetDisplayNode().GetColorNode().GetName() == "CAM colours"
+    assert again.cam_node(roi).GetDisplayNode().GetColorNode().GetName() == "Heat map colours"
     assert again.chart_nodes(roi)["stage2"].GetNthPlotSeriesNode(3).GetTableNode() is not None
-    assert again.contribution(roi, "stage1") == exam.contribution(exam.rois()[0], "stage1")
+    assert again.lesion_of(roi).phase_shapley == exam.lesion_of(exam.rois()[0]).phase_shapley
     before = node_ids(fresh)
     again.show(DIAGNOSIS, {"L1": roi.GetID(), "L2": again.rois()[1].GetID()})
     assert [id for id in node_ids(fresh) if id not in before and "AllLesions" not in id] in ([], node_ids(fresh)[-2:])
@@ -503,7 +494,7 @@ def test_file_names_in_a_saved_scene_are_plain(diagnosed, tmp_path):
     with zipfile.ZipFile(tmp_path / "exam.mrb") as archive:
         names = [name.split("/")[-1] for name in archive.namelist()]
     own = [name for name in names if "Doe" not in name]
-    assert {"Lesion 1.mrk.json", "Lesion 1 CAM.nrrd", "Lesion 2 phase values.tsv", "Results.tsv", "Diagnosis.txt"} <= set(own)
+    assert {"Lesion 1.mrk.json", "Lesion 1 heat map.nrrd", "Lesion 2 phase values.tsv", "Results.tsv", "Diagnosis.txt"} <= set(own)
     assert not any("%" in name for name in own)
 
 
@@ -547,3 +538,37 @@ def test_a_users_own_folder_is_left_alone(diagnosed):
     exam.show(DIAGNOSIS, {lesion.id: one.GetID() for lesion, one in zip(DIAGNOSIS.lesions, exam.rois(), strict=True)})
     exam.remove_roi(roi)
     assert hierarchy.GetItemName(mine) == "Mine"
+
+
+def test_a_map_for_another_outcome_hangs_on_the_lesion_until_there_is_another_result(diagnosed, tmp_path):
+    scene, exam, _ = diagnosed
+    roi, lesion = exam.rois()[0], exam.lesion_of(exam.rois()[0])
+    side = wording.side_of(lesion)
+    assert exam.cam_node(roi, side) is exam.cam_node(roi) and exam.cam_node(roi, "HB") is None
+    cam = replace(DIAGNOSIS.lesions[0].cam, array=DIAGNOSIS.lesions[0].cam.array * 0.5)
+    exam.show_map(roi, "HB", cam)
+    other = exam.cam_node(roi, "HB")
+    assert other.GetName() == "Lesion 1 heat map HB" and other is not exam.cam_node(roi)
+    assert other.GetImageData().GetScalarRange()[1] == pytest.approx(0.5 * exam.cam_node(roi).GetImageData().GetScalarRange()[1])
+    exam.show_map(roi, "HB", cam)
+    assert exam.cam_node(roi, "HB") is other
+    _, again = reopened(scene, tmp_path / "scene.mrb")
+    assert again.cam_node(again.rois()[0], "HB").GetName() == other.GetName()
+    exam.show(DIAGNOSIS, {lesion.id: roi.GetID() for lesion, roi in zip(DIAGNOSIS.lesions, exam.rois(), strict=True)})
+    assert exam.cam_node(roi, "HB") is None and scene.GetFirstNodeByName("Lesion 1 heat map HB") is None
+    exam.show_map(roi, "HB", cam)
+    exam.remove_roi(roi)
+    assert scene.GetFirstNodeByName("Lesion 1 heat map HB") is None
+
+
+def test_what_is_removed_while_a_result_is_shown_is_passed_over(loaded):
+    scene, exam, _ = loaded
+    rois = exam.place_detected([roi_document(lesion.roi) for lesion in DIAGNOSIS.lesions])
+    steps = exam.showing(DIAGNOSIS, dict(zip(("L1", "L2"), (roi.GetID() for roi in rois), strict=True)))
+    for _ in range(3):
+        next(steps)
+    scene.RemoveNode(rois[0])
+    assert sum(1 for _ in steps) > 5  # every few nodes the event loop has its turn
+    exam.tidy()
+    assert exam.rois() == [rois[1]] and exam.row_of(rois[1]).fresh == "fresh"
+    assert scene.GetFirstNodeByName("Lesion 1 heat map") is None

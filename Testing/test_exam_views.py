@@ -6,14 +6,12 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from example_diagnosis import example_aligned, example_diagnosis
 from PediatricLiverDxLib.colours import CAM_OPACITY, CAM_THRESHOLD, PHASE_COLOURS
 from PediatricLiverDxLib.vocabulary import PHASES
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from exam_scene import loaded_scene, placed, reopened  # noqa: E402
-from PediatricLiverDxLib.exam_nodes import ExamNodes  # noqa: E402
+from exam_scene import ALIGNED, DIAGNOSIS, diagnosed_exam, loaded_scene, reopened  # noqa: E402
 from PediatricLiverDxLib.exam_views import (  # noqa: E402
     CHART_TAG,
     LAYOUT_ID,
@@ -25,6 +23,7 @@ from PediatricLiverDxLib.exam_views import (  # noqa: E402
     register_layout,
     set_overlay,
     show_chart,
+    show_legend,
     show_overlay,
     show_phases,
     slices_of,
@@ -33,19 +32,14 @@ from PediatricLiverDxLib.exam_views import (  # noqa: E402
 from PediatricLiverDxLib.node_references import of_class  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import fill_volume, new_node, numpy_matrix, vtk_matrix  # noqa: E402
 
-ALIGNED = example_aligned(oblique=True)
-DIAGNOSIS = placed(example_diagnosis(ALIGNED, 2), ALIGNED)
-
 
 @pytest.fixture
 def shown():
     """Scene and exam with views that show everything."""
-    scene, parameters, volumes = loaded_scene(ALIGNED)
-    exam = ExamNodes.of(scene, parameters)
-    exam.set_phases(volumes)
-    exam.show(DIAGNOSIS, {})
+    scene, exam, _volumes = diagnosed_exam()
     show_phases(scene, exam.phases())
     show_overlay(scene, exam.cam_node())
+    show_legend(scene, exam.cam_node())
     show_chart(scene, exam.chart_nodes(exam.rois()[0])["stage1"])
     return scene, exam
 
@@ -252,8 +246,9 @@ def test_a_rerun_keeps_the_threshold_that_was_chosen(shown):
 
 def test_one_legend_explains_the_colours_in_one_view(shown):
     scene, exam = shown
-    show_overlay(scene, exam.cam_node())
+    show_legend(scene, exam.cam_node(), "Heat map\nbenign")
     legends = of_class(scene, "vtkMRMLColorLegendDisplayNode")
+    assert legends[0].GetTitleText() == "Heat map\nbenign"
     assert len(legends) == 1
     assert legends[0].GetPrimaryDisplayNode() is exam.cam_node().GetScalarVolumeDisplayNode()
     assert [legends[0].IsDisplayableInView(view(scene, phase).GetID()) for phase in PHASES] == [False, False, False, True]

@@ -538,3 +538,144 @@ def test_the_self_test_knows_which_layout_comes_back_when_an_exam_is_shown_alrea
     story.widget.exit()
     assert exam.application.layout() == story._layout_before != exam_views.LAYOUT_ID
     story._folder.rmdir()
+
+
+LEGEND = "vtkMRMLColorLegendDisplayNode"
+
+
+def wait_for_map(host, panel, of: str):
+    roi = panel.selected_lesion()[0]
+    assert host.wait(lambda: panel.session.exam.cam_node(roi, of) is not None and not panel.session.is_busy, PATIENCE)
+    host.turn(0.05)
+    return panel.session.exam.cam_node(roi, of)
+
+
+def test_the_heat_map_says_for_what_it_is_and_can_be_had_for_another_class(host, diagnosed):
+    from PediatricLiverDxLib import exam_views, wording
+    from PediatricLiverDxLib.node_references import of_class
+    from PediatricLiverDxLib.vocabulary import OUTCOMES
+
+    combo, (roi, lesion) = diagnosed.ui.mapComboBox, diagnosed.selected_lesion()
+    side = wording.side_of(lesion)
+    assert combo.itemText(0) == f"As diagnosed: {side}"
+    assert wording.noun(side) in diagnosed.ui.camLabel.text
+    decided = exam_views.overlay(slicer.mrmlScene)
+    for of in (wording.opposite(side), "HB"):
+        results = diagnosed.session.results
+        combo.setCurrentIndex(OUTCOMES.index(of) + 1)
+        other = wait_for_map(host, diagnosed, of)
+        assert exam_views.overlay(slicer.mrmlScene) is other is not decided
+        assert wording.noun(of) in diagnosed.ui.camLabel.text and wording.chance(lesion, of) in diagnosed.ui.camLabel.text
+        title = f"Heat map\n{combo.itemText(OUTCOMES.index(of) + 1).lower()}"
+        assert host.wait(lambda t=title: [one.GetTitleText() for one in of_class(slicer.mrmlScene, LEGEND)] == [t], PATIENCE)
+        # the report and the state of the lesions have nothing to do with it
+        assert diagnosed.session.results == results and diagnosed.session.exam.row_of(roi).fresh == "fresh"
+    # it follows the result
+    move(roi)
+    diagnosed.ui.runButton.click()
+    ended(host, diagnosed)
+    other = wait_for_map(host, diagnosed, "HB")
+    assert exam_views.overlay(slicer.mrmlScene) is other
+    combo.setCurrentIndex(0)
+    host.turn(0.05)
+    assert exam_views.overlay(slicer.mrmlScene) is decided and diagnosed.parameters.camFor == ""
+
+
+def test_a_map_that_cannot_be_had_leaves_the_one_of_the_result(host, diagnosed):
+    from PediatricLiverDxLib import exam_views
+
+    decided = exam_views.overlay(slicer.mrmlScene)
+    diagnosed.session.stop()  # the next one has to read all anew
+    diagnosed.ui.mapComboBox.setCurrentIndex(3)
+    host.wait(lambda: diagnosed.session.fraction > 0, PATIENCE)
+    diagnosed.ui.runButton.click()
+    ended(host, diagnosed)
+    assert diagnosed.parameters.camFor == "" and diagnosed.ui.mapComboBox.currentIndex == 0
+    assert exam_views.overlay(slicer.mrmlScene) is decided and not diagnosed.session.status.problem
+    # of other phases than those of the result it would not be the map of the result
+    diagnosed.parameters.dp = None
+    host.turn(0.05)
+    diagnosed.ui.mapComboBox.setCurrentIndex(3)
+    host.turn(0.05)
+    assert not diagnosed.session.is_busy and diagnosed.parameters.camFor == ""
+    assert "Diagnose again" in diagnosed.session.status.text
+
+
+def test_a_box_that_was_moved_by_mistake_goes_back(host, diagnosed):
+    (roi,) = diagnosed.session.exam.rois()[:1]
+    assert not diagnosed.ui.undoButton.isEnabled()
+    roi.InvokeEvent(roi.PointStartInteractionEvent)
+    move(roi)
+    host.turn(0.05)
+    assert not diagnosed.ui.undoButton.isEnabled(), "it is still being dragged"
+    roi.InvokeEvent(roi.PointEndInteractionEvent)
+    host.turn(0.05)
+    assert state_of(diagnosed) == "Changed"
+    diagnosed.ui.undoButton.click()
+    host.turn(0.05)
+    assert state_of(diagnosed).startswith("Up") and not diagnosed.ui.undoButton.isEnabled()
+
+
+def test_a_lesion_that_was_removed_by_mistake_comes_back_with_its_result(host, diagnosed):
+    table = diagnosed.ui.lesionTable
+    before = [table.item(row, column).text() for row in range(table.rowCount) for column in range(3)]
+    diagnosed.ui.removeRoiButton.click()
+    host.turn(0.05)
+    assert "Undo brings it back" in diagnosed.ui.statusLabel.text
+    diagnosed.ui.undoButton.click()
+    host.turn(0.05)
+    assert [table.item(row, column).text() for row in range(table.rowCount) for column in range(3)] == before
+    assert diagnosed.ui.openReportButton.isEnabled() and not diagnosed.ui.undoButton.isEnabled()
+
+
+def test_the_first_result_is_in_sight_in_a_low_window(host, exam):
+    from PediatricLiverDxLib.panel.sight import is_in_sight
+
+    slicer.util.mainWindow().resize(1000, 620)
+    host.turn(0.05)
+    exam.ui.runButton.click()
+    ended(host, exam)
+    assert host.wait(lambda: is_in_sight(exam.ui.lesionTable), 10)
+    assert exam.ui.phasesSection.collapsed
+    # and stays as the user leaves it
+    exam.ui.phasesSection.setChecked(True)
+    exam.ui.runButton.click()
+    ended(host, exam)
+    host.turn(0.1)
+    assert not exam.ui.phasesSection.collapsed
+
+
+def test_a_high_window_keeps_the_phases_open(host, exam):
+    slicer.util.mainWindow().resize(1000, 1300)
+    host.turn(0.05)
+    exam.ui.runButton.click()
+    ended(host, exam)
+    host.turn(0.1)
+    assert not exam.ui.phasesSection.collapsed
+
+
+def test_the_path_of_the_report_can_be_copied(host, diagnosed):
+    diagnosed.application.open = lambda path: True  # the system says so whether or not anything opens
+    diagnosed.ui.openReportButton.click()
+    ended(host, diagnosed)
+    host.turn(0.05)
+    assert "report.html" in diagnosed.ui.savedLabel.text
+    import qt
+
+    assert diagnosed.ui.savedLabel.textInteractionFlags & qt.Qt.TextSelectableByMouse
+
+
+def test_a_box_moved_while_its_result_comes_in_is_diagnosed_again(host, diagnosed):
+    from PediatricLiverDxLib.panel.run import Step
+
+    diagnosed.ui.automaticCheckBox.setChecked(True)
+    host.turn(0.05)
+    roi = diagnosed.session.exam.rois()[0]
+    move(roi)
+    diagnosed.ui.runButton.click()
+    results = diagnosed.session.results
+    assert host.wait(lambda: diagnosed.session.step is Step.SHOWING, PATIENCE)
+    move(roi)
+    assert host.wait(lambda: diagnosed.session.results >= results + 2, PATIENCE)
+    ended(host, diagnosed)
+    assert state_of(diagnosed).startswith("Up")

@@ -91,7 +91,7 @@ def test_rois_come_back_in_ras_with_their_result(exam, scene):
 def test_cams_come_back_thresholded_in_colours_of_their_own(exam, scene):
     aligned, diagnosis = exam
     for lesion in diagnosis.lesions:
-        volume = scene.GetFirstNodeByName(f"Lesion {lesion.id[1:]} CAM")
+        volume = scene.GetFirstNodeByName(f"Lesion {lesion.id[1:]} heat map")
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(volume), lesion.cam.array)
         np.testing.assert_allclose(voxels_to_ras(volume), grid_to_ras(aligned.grid, lesion.cam.start_xyz), atol=1e-4)
         display = volume.GetDisplayNode()
@@ -100,7 +100,7 @@ def test_cams_come_back_thresholded_in_colours_of_their_own(exam, scene):
         assert display.GetLowerThreshold() == pytest.approx(CAM_THRESHOLD * largest, rel=1e-4)
         assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == pytest.approx((0, largest), abs=1e-4)
         colours = display.GetColorNode()
-        assert colours.GetName() == "CAM colours"
+        assert colours.GetName() == "Heat map colours"
         assert colours.GetNumberOfColors() == 256
         colour = [0.0] * 4
         colours.GetColor(255, colour)
@@ -114,7 +114,7 @@ def test_views_show_the_four_phases_with_the_overlay_at_the_first_lesion(exam, s
     for phase, view in zip(PHASES, ("Red", "Slice4", "Green", "Yellow"), strict=True):
         composite = scene.GetNodeByID(f"vtkMRMLSliceCompositeNode{view}")
         assert scene.GetNodeByID(composite.GetBackgroundVolumeID()).GetName() == PHASE_NAMES[phase].capitalize()
-        assert scene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "CAM of all lesions"
+        assert scene.GetNodeByID(composite.GetForegroundVolumeID()).GetName() == "Heat map of all lesions"
         assert composite.GetForegroundOpacity() == pytest.approx(0.55)
         matrix = scene.GetNodeByID(f"vtkMRMLSliceNode{view}").GetSliceToRAS()
         normal = np.array([matrix.GetElement(row, 2) for row in range(3)])

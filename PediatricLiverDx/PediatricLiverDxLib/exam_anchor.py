@@ -73,6 +73,14 @@ def remember_phases(anchor: Any, phases: Mapping[str, tuple[str, np.ndarray]], v
     anchor.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps({phase: place.tolist() for phase, (_, place) in phases.items()}))
 
 
+def remembered_phases(anchor: Any) -> dict[str, Mapping]:
+    """Return what remember_phases was given last, "phases" and "voxels", of the volumes that are still there."""
+    places = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}")
+    volumes = by_phase(anchor, DIAGNOSED_ROLE)
+    phases = {phase: (volumes[phase].GetID() if phase in volumes else "", np.array(place)) for phase, place in places.items()}
+    return {"phases": phases, "voxels": dict(getattr(anchor, "diagnosed_voxels", {}))}
+
+
 def phases_changed(anchor: Any | None) -> bool:
     """Tell whether other volumes are the phases now, or they lie elsewhere or hold something else, than when the exam was diagnosed."""
     then = json.loads(anchor.GetAttribute(DIAGNOSED_ATTRIBUTE) or "{}") if anchor is not None else {}

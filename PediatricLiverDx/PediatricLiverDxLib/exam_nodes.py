@@ -7,7 +7,7 @@ order of the table, and what belongs to no lesion; a ROI's references name what 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,40 +26,19 @@ from .exam_anchor import (
     phases_changed,
     remember_phases,
 )
-from .exam_folder import EXAM_FOLDER_NAME, folder_of, keep_study, put, remove_from_lesion_folders, remove_node
-from .lesion_nodes import (
-    colour_roi,
-    fill_results,
-    is_detectors,
-    is_same,
-    name_roi,
-    place_roi,
-    prepare_roi,
-    roi_of,
-    shape_of,
-    summary_text,
-)
-from .lesion_results import CAM_ROLE, DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE, cam_of, charts_of, nodes_of, remove_result, show_lesion
-from .node_references import refer, refer_to_all, referred
+from .exam_folder import EXAM_FOLDER_NAME, folder_of, keep_study, put, remove_node
+from .exam_results import ShownResult, remove_leftovers, remove_results, show_together, showing_result, shown_result
+from .lesion_nodes import colour_roi, is_detectors, is_same, name_roi, place_roi, prepare_roi, roi_of, shape_of
+from .lesion_results import CAM_ROLE, DIAGNOSED_ATTRIBUTE, LESION_ATTRIBUTE, cam_of, charts_of, map_of, remove_result, show_map
+from .node_references import refer, referred
 from .result_document import diagnosis_of, read_cam
 from .rois import IDENTITY, Roi
 from .vocabulary import PHASES, InputError
-from .volume_nodes import (
-    cam_colours,
-    fill_volume,
-    new_node,
-    one_event,
-    place_of_volume,
-    placed_cam,
-    show_cam,
-    show_phase,
-    threshold_of,
-    union_of_cams,
-    voxels_state,
-)
+from .volume_nodes import cam_colours, new_node, one_event, place_of_volume, show_phase, voxels_state
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis, LesionDiagnosis
+    from .result_document import PlacedCam
 
 __all__ = ["EXAM_FOLDER_NAME", "LESION_ATTRIBUTE", "PHASE_ATTRIBUTE", "Asked", "ExamNodes", "LesionRow"]
 
@@ -68,8 +47,6 @@ PHASE_ATTRIBUTE = "PediatricLiverDx.Phase"
 #: Node attribute of a ROI that the radiologist leaves out.
 LEFT_OUT_ATTRIBUTE = "PediatricLiverDx.LeftOut"
 
-#: References of an exam's text node beside those to its phases and ROIs.
-RESULTS_ROLE, SUMMARY_ROLE = "PediatricLiverDx.Results", "PediatricLiverDx.Summary"
 #: Reference of the panel's parameters to their exam.
 EXAM_ROLE = "PediatricLiverDx.Exam"
 
@@ -176,7 +153,7 @@ class ExamNodes:
 
     def add_roi(self, center_ras: Sequence[float], size_mm: Sequence[float] = NEW_SIZE) -> Any:
         """Add a radiologist's box along the axes of the body and return its node."""
-        return self._add_roi(Roi(tuple(center_ras), tuple(size_mm), IDENTITY))
+        return self.add_box(Roi(tuple(center_ras), tuple(size_mm), IDENTITY))
 
     def adopt_roi(self, node: Any) -> None:
         """Take a ROI node that somebody else made, drawn or not, into the exam."""
@@ -194,26 +171,29 @@ class ExamNodes:
 
     def remove_roi(self, roi: Any) -> None:
         """Remove a box with everything that belongs to its lesion."""
-        if roi is None or not self._holds(roi):
-            return
-        remove_result(roi, folder_of(self._anchor(make=True)))
-        remove_node(roi)
-        self.tidy()
+        if roi is not None and self._holds(roi):
+            remove_result(roi, folder_of(self._anchor(make=True)))
+            remove_node(roi)
+            self.tidy()
 
     def place_detected(self, rois: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Show boxes that the detector found (worker_requests.roi_document) and return their nodes.
+        """Show boxes that the detector found, at once, and return their nodes; see `placing_detected`."""
+        return _finished(self.placing_detected(rois))
+
+    def placing_detected(self, rois: Sequence[Mapping[str, Any]]) -> Generator[None, None, list[Any]]:
+        """Show boxes that the detector found (worker_requests.roi_document), with breaks for the event loop, and return their nodes.
 
         They take the place of its earlier ones; what the radiologist drew or moved stays.
         """
         for node in self.rois():
             if is_detectors(node):
                 self.remove_roi(node)
-        return [
-            self._add_roi(
-                Roi(tuple(r["center_ras_mm"]), tuple(r["size_mm"]), tuple(map(tuple, r["axes_ras"])), source="detector", score=r["score"])
-            )
-            for r in rois
-        ]
+                yield
+        nodes = []
+        for r in rois:
+            box = Roi(tuple(r["center_ras_mm"]), tuple(r["size_mm"]), tuple(map(tuple, r["axes_ras"])), source="detector", score=r["score"])
+            nodes.append((yield from self._adding_roi(box)))
+        return [node for node in nodes if node is not None]
 
     def set_included(self, roi: Any, included: bool) -> None:
         """Leave a box out of the next diagnosis and of the map of all lesions, or take it in again."""
@@ -282,10 +262,15 @@ class ExamNodes:
             return None
         return next((lesion for lesion in diagnosis.lesions if lesion.id == id), None)
 
-    def cam_node(self, roi: Any | None = None) -> Any | None:
-        """Return a ROI's CAM volume; without a ROI that of all lesions together, which is its own when there is only one."""
+    def cam_node(self, roi: Any | None = None, of: str = "") -> Any | None:
+        """Return a ROI's CAM volume; without a ROI that of all lesions together, which is its own when there is only one.
+
+        of: the outcome that it is for (vocabulary.OUTCOMES), "" for the decided side; None for one that was not asked for yet.
+        """
         if roi is not None:
-            return cam_of(roi)
+            lesion = self.lesion_of(roi)
+            decided = lesion is None or of in ("", wording.side_of(lesion))
+            return cam_of(roi) if decided else map_of(roi, of)
         cams = [*referred(self._anchor(), CAM_ROLE), *filter(None, map(cam_of, self.included_rois()))]
         return cams[0] if cams else None
 
@@ -293,62 +278,66 @@ class ExamNodes:
         """Return "stage1" and "stage2" -> chart node, of those that are there."""
         return charts_of(roi)
 
-    def contribution(self, roi: Any, stage: str) -> str:
-        """Return which phase speaks most, in one sentence; empty for a ROI that was not diagnosed."""
-        lesion = self.lesion_of(roi)
-        return wording.contribution(lesion.phase_shapley[stage]) if lesion is not None else ""
-
     # results ------------------------------------------------------------------------------------------------------------------
 
     def show(
         self, diagnosis: Diagnosis, roi_ids: Mapping[str, str], output: Path | None = None, *, asked: Asked | None = None
     ) -> None:
-        """Show a result: nodes that are there already are filled anew, so that a rerun keeps every node's ID.
+        """Show a result at once; see `showing`."""
+        _finished(self.showing(diagnosis, roi_ids, output, asked=asked))
+
+    def showing(
+        self, diagnosis: Diagnosis, roi_ids: Mapping[str, str], output: Path | None = None, *, asked: Asked | None = None
+    ) -> Iterator[None]:
+        """Show a result with breaks for the event loop; nodes that are there already are filled anew, so a rerun keeps every node's ID.
 
         roi_ids: lesion -> node ID of the ROI that it was asked with; a lesion without one gets a ROI of its own, one whose ROI was removed
         meanwhile gets nothing. output: where the CAMs lie that the diagnosis does not hold.
         asked: what the exam was like when it was asked for; without it as it is now, and a ROI moved meanwhile is taken for fresh.
         Raises InputError for a missing CAM.
         """
-        cams = {lesion.id: lesion.cam or read_cam(Path(output or "") / lesion.cam_file) for lesion in diagnosis.lesions}
+        wanted = [one for one in diagnosis.lesions if not roi_ids.get(one.id) or self.node(roi_ids[one.id]) is not None]
+        cams = {lesion.id: lesion.cam or read_cam(Path(output or "") / lesion.cam_file) for lesion in wanted}
         anchor = self._anchor(make=True)
         rois = {}
         for lesion in diagnosis.lesions:
-            id = roi_ids.get(lesion.id)
-            roi = self._scene.GetNodeByID(id) if id else self._add_roi(lesion.roi)
+            if id := roi_ids.get(lesion.id):
+                roi = self._scene.GetNodeByID(id)
+            else:
+                roi = yield from self._adding_roi(lesion.roi)
             if roi is not None:
                 rois[lesion.id] = roi
         asked = asked or self.asked()
         # first, so that a ROI is never taken for stale while the result is filled in
         remember_phases(anchor, asked.phases, asked.voxels)
-        anchor.SetText(json.dumps(diagnosis.to_dict(), ensure_ascii=False, allow_nan=False))
-        others = [roi for roi in self.rois() if roi not in rois.values()]
-        for roi in others:
-            remove_result(roi, folder_of(anchor))
-        colours = cam_colours(self._scene)
-        for lesion in diagnosis.lesions:
-            if lesion.id in rois:
-                roi = rois[lesion.id]
-                show_lesion(roi, lesion, cams[lesion.id], colours, folder_of(anchor), asked.boxes.get(roi.GetID()))
-        refer_to_all(anchor, ROI_ROLE, [*rois.values(), *others])
-        self._fill_shared("TableNode", "Results", RESULTS_ROLE, lambda node: fill_results(node, diagnosis))
-        self._fill_shared("TextNode", "Summary", SUMMARY_ROLE, lambda node: node.SetText(summary_text(diagnosis)))
+        yield from showing_result(anchor, rois, diagnosis, cams, asked.boxes)
         self._show_overlay()
         self.refresh_all()
+
+    def show_map(self, roi: Any, of: str, cam: PlacedCam) -> None:
+        """Show the map of a ROI's lesion for another outcome than the decided side, beside that of the result."""
+        lesion = self.lesion_of(roi)
+        if lesion is not None and self._holds(roi):
+            show_map(roi, lesion, of, cam, cam_colours(self._scene))
+
+    def shown(self) -> ShownResult | None:
+        """Return the result as it is shown, to be shown again with `show_again`."""
+        anchor = self._anchor()
+        return shown_result(anchor, self.diagnosis()) if anchor is not None else None
+
+    def show_again(self, shown: ShownResult, instead: Mapping[str, str]) -> None:
+        """Show a result as it was, unless there is another one. instead: ID of a ROI that was removed -> that of the one in its place."""
+        if (self._anchor(make=True).GetText() or "") in ("", shown.text):
+            ids = {lesion: instead.get(id, id) for lesion, id in shown.roi_ids.items()}
+            boxes = {instead.get(id, id): box for id, box in shown.boxes.items()}
+            self.show(shown.diagnosis, ids, asked=Asked(boxes, shown.phases, shown.voxels))
 
     def remove_all_results(self) -> None:
         """Remove what came from a diagnosis; phases and ROIs stay, the ROIs as new ones."""
         anchor = self._anchor()
-        if anchor is None:
-            return
-        anchor.SetText("")
-        for roi in self.rois():
-            remove_result(roi, folder_of(anchor))
-        for role in (RESULTS_ROLE, SUMMARY_ROLE, CAM_ROLE):
-            for node in referred(anchor, role):
-                remove_node(node)
-        anchor.RemoveAttribute(DIAGNOSED_ATTRIBUTE)
-        self.refresh_all()
+        if anchor is not None:
+            remove_results(anchor)
+            self.refresh_all()
 
     def tidy(self) -> None:
         """Remove what is left of lesions whose ROI is gone: call it after a ROI was removed by somebody else.
@@ -358,54 +347,33 @@ class ExamNodes:
         anchor = self._anchor()
         if anchor is None:
             return
-        rois = self.rois()
-        refer_to_all(anchor, ROI_ROLE, rois)
-        kept = {node for roi in rois for node in (roi, *nodes_of(roi))}
-        # what somebody else put there stays
-        remove_from_lesion_folders(anchor, lambda node: node not in kept and node.GetAttribute(LESION_ATTRIBUTE) is not None)
+        remove_leftovers(anchor)
         self._show_overlay()
         diagnosis = self.diagnosis()
-        if diagnosis is not None and diagnosis.lesions and not any(self.lesion_of(roi) for roi in rois):
+        if diagnosis is not None and diagnosis.lesions and not any(self.lesion_of(roi) for roi in self.rois()):
             self.remove_all_results()
 
-    def _add_roi(self, roi: Roi) -> Any:
-        node = new_node(self._scene, "MarkupsROINode", "")
-        place_roi(node, roi)
-        self.adopt_roi(node)
-        return node
+    def add_box(self, roi: Roi) -> Any:
+        """Add a box and return its node."""
+        return _finished(self._adding_roi(roi))
 
-    # shared by the lesions ----------------------------------------------------------------------------------------------------
+    def _adding_roi(self, roi: Roi) -> Generator[None, None, Any | None]:
+        """Add a box, with breaks: the first one of a scene takes the views a while. Returns its node, None where it was removed in one."""
+        node = new_node(self._scene, "MarkupsROINode", "")
+        yield
+        if self._holds(node):
+            place_roi(node, roi)
+            yield
+        if self._holds(node):
+            self.adopt_roi(node)
+            yield
+        return node if self._holds(node) else None
 
     def _show_overlay(self) -> None:
-        """Make one map of all lesions: a slice view has one overlay, so they have to share it to be seen together."""
+        """Make one map of all included lesions: a slice view has one overlay, so they have to share it to be seen together."""
         anchor = self._anchor()
-        if anchor is None:
-            return
-        own = [cam for cam in map(cam_of, self.included_rois()) if cam is not None and placed_cam(cam) is not None]
-        together = anchor.GetNodeReference(CAM_ROLE)
-        if len(own) < 2:
-            if together is not None:
-                remove_node(together)
-            return
-        if together is None:
-            together = new_node(self._scene, "ScalarVolumeNode", "CAM of all lesions")
-            anchor.SetNodeReferenceID(CAM_ROLE, together.GetID())
-            put(together, folder_of(anchor))
-            threshold = threshold_of(own[0])
-        else:
-            threshold = threshold_of(together)
-        union = union_of_cams([placed_cam(cam) for cam in own])
-        fill_volume(together, union.array, union.ijk_to_ras)
-        show_cam(together, cam_colours(self._scene), threshold)
-
-    def _fill_shared(self, kind: str, name: str, role: str, fill: Callable[[Any], None]) -> None:
-        anchor = self._anchor(make=True)
-        node = anchor.GetNodeReference(role)
-        if node is None:
-            node = new_node(self._scene, kind, name)
-            anchor.SetNodeReferenceID(role, node.GetID())
-            put(node, folder_of(anchor))
-        fill(node)
+        if anchor is not None:
+            show_together(anchor, [cam for cam in map(cam_of, self.included_rois()) if cam is not None])
 
     # the exam -----------------------------------------------------------------------------------------------------------------
 
@@ -441,6 +409,15 @@ class ExamNodes:
 
     def _holds(self, node: Any) -> bool:
         return node is not None and node.GetID() is not None and self._scene.GetNodeByID(node.GetID()) is node
+
+
+def _finished(steps: Generator[None, None, Any]) -> Any:
+    """Take all steps at once and return what comes of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def _read(text: str) -> Diagnosis | None:

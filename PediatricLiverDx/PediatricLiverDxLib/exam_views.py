@@ -23,7 +23,7 @@ LAYOUT_ID = 52471
 #: The views that scroll and zoom together.
 VIEW_GROUP = 47
 CHART_TAG = "PediatricLiverDxChart"
-LEGEND_TITLE = "CAM"
+LEGEND_TITLE = "Heat map"
 #: Node attribute of the legend.
 LEGEND_ATTRIBUTE = "PediatricLiverDx.Legend"
 
@@ -109,7 +109,7 @@ def fit_views(scene: Any, nodes_by_phase: Mapping[str, Any]) -> None:
 
 
 def show_overlay(scene: Any, cam_node: Any | None, opacity: float = CAM_OPACITY, threshold: float = CAM_THRESHOLD) -> None:
-    """Lay a CAM over every phase, with one legend for all views; None takes it away.
+    """Lay a CAM over every phase; None takes it away.
 
     opacity: of its shown part, 0 to 1. threshold: part of its largest value below which it is not shown.
     """
@@ -118,8 +118,6 @@ def show_overlay(scene: Any, cam_node: Any | None, opacity: float = CAM_OPACITY,
         with one_event(composite):
             composite.SetForegroundVolumeID(cam_node.GetID() if cam_node is not None and phase in shown else None)
     if cam_node is not None:
-        # four legends would hide what they explain
-        _show_legend(scene, cam_node, _slice(scene, shown[-1]) if shown else None)
         set_overlay(scene, True, opacity, threshold)
 
 
@@ -136,6 +134,40 @@ def set_overlay(scene: Any, visible: bool, opacity: float, threshold: float) -> 
         legend = _legend_of(cam)
         if legend is not None:
             legend.SetVisibility(visible)
+
+
+def show_legend(scene: Any, cam_node: Any, title: str = LEGEND_TITLE) -> None:
+    """Explain the colours of a CAM, in the last view only: four would hide what they explain.
+
+    Nothing happens where this Slicer has no legends.
+    """
+    shown = [phase for phase, composite in _composites(scene) if composite.GetBackgroundVolumeID()]
+    view = _slice(scene, shown[-1]) if shown else None
+    for node in of_class(scene, "vtkMRMLColorLegendDisplayNode"):
+        # always a new one: a view that was made after a legend does not know of it
+        if node.GetAttribute(LEGEND_ATTRIBUTE):
+            scene.RemoveNode(node)
+    if not scene.IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
+        return
+    legend = scene.CreateNodeByClass("vtkMRMLColorLegendDisplayNode")
+    legend.UnRegister(None)
+    legend.SetName("Heat map legend")
+    legend.SetAttribute(LEGEND_ATTRIBUTE, "1")
+    legend.SetTitleText(title)
+    legend.SetLabelFormat("%.1f")
+    legend.SetNumberOfLabels(3)
+    # its letters are as large as its width allows
+    legend.SetSize(0.07, 0.35)
+    legend.SetPosition(0.98, 0.5)
+    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+        text.SetFontFamilyToArial()
+    if view is not None:
+        legend.AddViewNodeID(view.GetID())
+    legend = scene.AddNode(legend)
+    legend.SetAndObservePrimaryDisplayNode(cam_node.GetScalarVolumeDisplayNode())
+    cam_node.AddAndObserveDisplayNodeID(legend.GetID())
+    # views do not hear of a display that is added to a volume
+    legend.Modified()
 
 
 def overlay(scene: Any) -> Any | None:
@@ -271,32 +303,3 @@ def _composite(scene: Any, phase: str) -> Any:
 def _legend_of(volume: Any) -> Any | None:
     displays = (volume.GetNthDisplayNode(n) for n in range(volume.GetNumberOfDisplayNodes()))
     return next((node for node in displays if node is not None and node.IsA("vtkMRMLColorLegendDisplayNode")), None)
-
-
-def _show_legend(scene: Any, volume: Any, view: Any | None) -> None:
-    """Explain the colours of a CAM in one view; nothing happens where this Slicer has no legends."""
-    for node in of_class(scene, "vtkMRMLColorLegendDisplayNode"):
-        # always a new one: a view that was made after a legend does not know of it
-        if node.GetAttribute(LEGEND_ATTRIBUTE):
-            scene.RemoveNode(node)
-    if not scene.IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
-        return
-    legend = scene.CreateNodeByClass("vtkMRMLColorLegendDisplayNode")
-    legend.UnRegister(None)
-    legend.SetName("CAM legend")
-    legend.SetAttribute(LEGEND_ATTRIBUTE, "1")
-    legend.SetTitleText(LEGEND_TITLE)
-    legend.SetLabelFormat("%.1f")
-    legend.SetNumberOfLabels(3)
-    # its letters are as large as its width allows
-    legend.SetSize(0.07, 0.35)
-    legend.SetPosition(0.98, 0.5)
-    for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
-        text.SetFontFamilyToArial()
-    if view is not None:
-        legend.AddViewNodeID(view.GetID())
-    legend = scene.AddNode(legend)
-    legend.SetAndObservePrimaryDisplayNode(volume.GetScalarVolumeDisplayNode())
-    volume.AddAndObserveDisplayNodeID(legend.GetID())
-    # views do not hear of a display that is added to a volume
-    legend.Modified()

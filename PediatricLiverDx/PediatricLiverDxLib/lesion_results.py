@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import wording
-from .exam_folder import begin_lesion_folder, end_lesion_folder, put, remove_node
+from .exam_folder import begin_lesion_folder, end_lesion_folder, folder_of, put, remove_node
 from .lesion_nodes import SERIES_ROLE, STAGE_NAMES, fill_bars, fill_chart, fill_phase_values, name_roi, shape_of
 from .node_references import referred
+from .vocabulary import OUTCOMES
 from .volume_nodes import fill_volume, new_node, one_event, show_cam, threshold_of
 
 if TYPE_CHECKING:
@@ -26,35 +27,59 @@ DIAGNOSED_ATTRIBUTE = "PediatricLiverDx.Diagnosed"
 
 #: References of a ROI; those of charts and of the tables behind them have the stage at their end.
 CAM_ROLE, TABLE_ROLE = "PediatricLiverDx.Cam", "PediatricLiverDx.PhaseValues"
+#: With the outcome at its end: a map for another outcome than the decided side.
+MAP_ROLE = "PediatricLiverDx.Map."
 BARS_ROLE, CHART_ROLE = "PediatricLiverDx.Bars", "PediatricLiverDx.Chart"
 
 
-def show_lesion(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, exam_folder: int, shape: np.ndarray | None) -> None:
-    """Show a lesion's result at its ROI; nodes that the ROI has already are filled anew.
+def showing_lesion(
+    roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, exam_folder: int, shape: np.ndarray | None
+) -> Iterator[None]:
+    """Show a lesion's result at its ROI, with breaks; nodes that the ROI has already are filled anew.
 
     shape: of the box that the result is of; None where that is the ROI as it is now.
     """
+    for of in OUTCOMES:
+        # maps for other outcomes were of the former result
+        if (other := roi.GetNodeReference(MAP_ROLE + of)) is not None:
+            remove_node(other)
     name = wording.lesion_name(lesion)
     folder = begin_lesion_folder(roi, exam_folder, f"{name}: {wording.short_result(lesion)}")
-    # whoever observes the ROI hears of it when all is there
     with one_event(roi):
         roi.SetAttribute(DIAGNOSED_ATTRIBUTE, json.dumps((shape_of(roi) if shape is None else shape).tolist()))
         roi.SetAttribute(LESION_ATTRIBUTE, lesion.id)
         name_roi(roi, name, lesion.id, wording.verdict(lesion))
-        _show_cam(roi, lesion, cam, colours, folder)
-        table = _node_of(roi, TABLE_ROLE, "TableNode", folder)
-        with _labelled(table, lesion, "phase values"):
-            fill_phase_values(table, lesion)
-        for stage in lesion.phase_shapley:
-            _show_chart(roi, lesion, stage, folder)
+    yield
+    if roi.GetScene() is None:
+        return
+    _show_cam(roi, CAM_ROLE, lesion, "heat map", cam, colours, folder)
+    yield
+    if roi.GetScene() is None:
+        return
+    table = _node_of(roi, TABLE_ROLE, "TableNode", folder)
+    with _labelled(table, lesion, "phase values"):
+        fill_phase_values(table, lesion)
+    yield
+    for stage in lesion.phase_shapley:
+        if roi.GetScene() is None:
+            return
+        _show_chart(roi, lesion, stage, folder)
+        yield
 
 
-def _show_cam(roi: Any, lesion: LesionDiagnosis, cam: PlacedCam, colours: Any, folder: int) -> None:
-    volume = _node_of(roi, CAM_ROLE, "ScalarVolumeNode", folder)
+def show_map(roi: Any, lesion: LesionDiagnosis, of: str, cam: PlacedCam, colours: Any) -> Any:
+    """Give a ROI the map of its lesion for another outcome than the decided side, and return its volume."""
+    # which outcome was asked for is no result, so it may stand in the name of a file
+    return _show_cam(roi, MAP_ROLE + of, lesion, f"heat map {of}", cam, colours, folder_of(roi))
+
+
+def _show_cam(roi: Any, role: str, lesion: LesionDiagnosis, what: str, cam: PlacedCam, colours: Any, folder: int) -> Any:
+    volume = _node_of(roi, role, "ScalarVolumeNode", folder)
     threshold = threshold_of(volume)
-    with _labelled(volume, lesion, "CAM"):
+    with _labelled(volume, lesion, what):
         fill_volume(volume, cam.array, cam.ijk_to_ras)
     show_cam(volume, colours, threshold)
+    return volume
 
 
 def _show_chart(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> None:
@@ -86,13 +111,20 @@ def remove_result(roi: Any, exam_folder: int) -> None:
 
 def nodes_of(roi: Any) -> list[Any]:
     """Return the nodes that belong to a ROI's lesion, of those that are still there."""
-    roles = [CAM_ROLE, TABLE_ROLE, *(role + stage for role in (BARS_ROLE, CHART_ROLE) for stage in STAGE_NAMES)]
+    stages = (role + stage for role in (BARS_ROLE, CHART_ROLE) for stage in STAGE_NAMES)
+    roles = [CAM_ROLE, *(MAP_ROLE + of for of in OUTCOMES), TABLE_ROLE, *stages]
     nodes = [node for role in roles for node in referred(roi, role)]
     return [one for node in nodes for one in (*referred(node, SERIES_ROLE), node)]
 
 
 def cam_of(roi: Any) -> Any | None:
+    """Return the volume of a ROI's map for the decided side."""
     return roi.GetNodeReference(CAM_ROLE)
+
+
+def map_of(roi: Any, of: str) -> Any | None:
+    """Return the volume of a ROI's map for another outcome, where it was asked for."""
+    return roi.GetNodeReference(MAP_ROLE + of)
 
 
 def charts_of(roi: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .result_document import PlacedCam
 from .vocabulary import WINDOWS
 
 #: Name of the colour table of every CAM.
-CAM_COLOURS = "CAM colours"
+CAM_COLOURS = "Heat map colours"
 
 
 @contextmanager
@@ -136,6 +136,12 @@ def threshold_of(volume: Any) -> float:
     """Return the part of its largest value below which a CAM volume is not shown."""
     display = volume.GetScalarVolumeDisplayNode()
     return display.GetLowerThreshold() / largest_value(volume) if display is not None and display.GetApplyThreshold() else CAM_THRESHOLD
+
+
+def is_empty_map(volume: Any) -> bool:
+    """Tell whether a CAM volume is 0 everywhere: nothing speaks for what it is for."""
+    image = volume.GetImageData() if volume is not None else None
+    return image is not None and image.GetScalarRange()[1] <= 0
 
 
 def largest_value(volume: Any) -> float:

@@ -55,6 +55,12 @@ def side_probability(lesion: LesionDiagnosis) -> float:
     return max(lesion.malignant_probability, 1 - lesion.malignant_probability)
 
 
+def chance(lesion: LesionDiagnosis, of: str) -> str:
+    """Return how probable an outcome (vocabulary.OUTCOMES) of a lesion is, as percent."""
+    sides = {"malignant": lesion.malignant_probability, "benign": 1 - lesion.malignant_probability}
+    return percent(sides[of] if of in sides else lesion.class_probabilities[of])
+
+
 def outcome(of: str) -> str:
     """Return what a probability is of, in words: "malignant" or a class's name."""
     return CLASS_NAMES.get(of, of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,28 @@ class Application:
 
     def __init__(self, parent: Any) -> None:
         self._parent = parent
+        #: What is to be called, one a turn of the event loop.
+        self._due: deque[Callable[[], None]] = deque()
 
     # time ---------------------------------------------------------------------------------------------------------------------
 
     def later(self, milliseconds: int, call: Callable[[], None]) -> None:
         """Call a function when the event loop is back, after this many ms."""
         qt.QTimer.singleShot(milliseconds, call)
+
+    def in_turn(self, call: Callable[[], None]) -> None:
+        """Call a function when the event loop is back, each in a turn of its own: what draws all views anew holds up the mouse enough."""
+        self._due.append(call)
+        if len(self._due) == 1:
+            qt.QTimer.singleShot(0, self._next)
+
+    def _next(self) -> None:
+        try:
+            self._due[0]()
+        finally:
+            self._due.popleft()
+            if self._due:
+                qt.QTimer.singleShot(0, self._next)
 
     # layout -------------------------------------------------------------------------------------------------------------------
 

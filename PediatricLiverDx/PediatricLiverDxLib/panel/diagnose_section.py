@@ -8,7 +8,8 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .. import wording
-from .exam_session import Step
+from .application import value_of
+from .run import Step
 
 #: Frame colour of a verdict: readable on light and dark backgrounds, and never the only sign.
 _VERDICT_COLOURS = {"trust": "#009E73", "look": "#E69F00", "do not trust": "#D55E00"}
@@ -26,6 +27,10 @@ class DiagnoseSection:
         self._all_reasons = False
         #: Percent and text as they are shown.
         self._shown: tuple[int, str] = (0, "")
+        # a bar that comes and goes would move everything below it, also for the fraction of a second of a correction
+        policy = value_of(self._ui.progressBar.sizePolicy)
+        policy.setRetainSizeWhenHidden(True)
+        self._ui.progressBar.setSizePolicy(policy)
         self._ui.gateReasons.linkActivated.connect(self._more_clicked)
         self._ui.runButton.clicked.connect(self._run_clicked)
         self._ui.detectButton.clicked.connect(self._detect_clicked)

@@ -14,6 +14,7 @@ from slicer.util import VTKObservationMixin
 from .. import exam_views
 from ..diagnosis import Diagnosis, LesionDiagnosis
 from ..exam_nodes import ExamNodes
+from ..roi_history import RoiHistory
 from .application import Application, value_of
 from .diagnose_section import DiagnoseSection
 from .exam_session import ExamSession
@@ -23,10 +24,14 @@ from .model_section import ModelSection
 from .parameters import ExamParameters
 from .phases_section import PhasesSection
 from .report_section import ReportSection
+from .sight import bring_into_sight, is_in_sight
 from .views import Views
 
 #: ms after an ROI was changed by other means than the mouse, until "Update automatically" runs: numbers are typed one digit at a time.
 _TYPING_MS = 600
+
+#: ms that the panel has to lay itself out before it is looked at what is in sight.
+_LAYOUT_MS = 50
 
 
 class ExamPanel(VTKObservationMixin):
@@ -48,8 +53,17 @@ class ExamPanel(VTKObservationMixin):
         self._is_looking = False
         #: ID of the ROI that the mouse is on.
         self._dragged: str | None = None
+        #: What was done to the boxes of the present exam; None while there is none.
+        self.history: RoiHistory | None = None
+        #: Whether the phases were folded away to make room for a result.
+        self._has_folded = False
         #: Whether an ROI changed that "Update automatically" has not seen yet; counts up with every change.
         self._changes = self._changes_seen = 0
+        #: Counts up with every change of any box, to tell when the last one was.
+        self._touches = 0
+        #: Results that were there when it was looked last.
+        self._results_seen = 0
+        self._history_of = ""
         self._watched: dict[str, Any] = {}
         #: Which exam the status is about.
         self._told_of = ""
@@ -106,6 +120,10 @@ class ExamPanel(VTKObservationMixin):
         self._is_looking = True
         self.session.detect(volumes, self._bundle())
 
+    def compute_map(self, roi: Any, of: str, *, on_failed: Callable[[], None]) -> None:
+        """Have the heat map of a lesion for another outcome computed; see ExamSession.map."""
+        self.session.map(self.session.exam.diagnosed_phases(), self._bundle(), roi, of, on_failed=on_failed)
+
     def show_exam(self) -> None:
         """Show the chosen phases side by side."""
         volumes = self.volumes()
@@ -142,8 +160,8 @@ class ExamPanel(VTKObservationMixin):
 
     def refresh(self) -> None:
         """Bring every section up to date with session, parameters and scene."""
-        if not self._is_alive:
-            return
+        if not self._is_alive or self.session.is_showing:
+            return  # half a result is nothing to be seen
         self._take_choice()
         self._watch()
         self._show_phases()
@@ -164,6 +182,7 @@ class ExamPanel(VTKObservationMixin):
             self.session.exam = ExamNodes.of(self.scene, parameters.parameterNode)
         else:
             self._gui_tag = self.session.exam = None
+        self.history = None
         self.refresh()
 
     def enter(self) -> None:
@@ -191,10 +210,21 @@ class ExamPanel(VTKObservationMixin):
             first = self.lesions.selected_roi()
             if first is not None:
                 # drawing all views anew takes a turn of its own
-                self.application.later(0, lambda: self.show_lesion(first))
+                self.application.in_turn(lambda: self.show_lesion(first))
+                self.application.later(_LAYOUT_MS, self._show_table)
         self.refresh()
         if not self.session.is_busy:
+            if self._tidying_is_due:
+                self.refresh_soon()
+            if self._results_seen != self.session.results:
+                self._results_seen = self.session.results
+                self._changes += self._moved_meanwhile()
             self._update_automatically()
+
+    def _moved_meanwhile(self) -> bool:
+        """Tell whether a box was moved while the result of what it was before came in."""
+        exam = self.session.exam
+        return exam is not None and not exam.is_outdated() and any(map(exam.is_stale, exam.included_rois()))
 
     def _session_progressed(self) -> None:
         if self._is_alive:
@@ -207,6 +237,9 @@ class ExamPanel(VTKObservationMixin):
         was_busy = self.session.is_busy
         self.session.abandon(_("The scene was closed, so the run was stopped."))
         self._unwatch()
+        if self._has_folded:
+            self._has_folded = False
+            self.ui.phasesSection.setChecked(True)
         self.connect(None)
         if not was_busy:
             self.session.say("")  # it was of this scene
@@ -245,6 +278,10 @@ class ExamPanel(VTKObservationMixin):
         """Observe the ROIs and the phases' volumes that there are now."""
         exam = self.session.exam
         nodes = [*exam.rois(), *self.volumes().values()] if exam is not None else []
+        if exam is not None:
+            if self.history is None or self._history_of != exam.id:
+                self.history, self._history_of = RoiHistory(exam), exam.id
+            self.history.watch(exam.rois())
         wanted = {node.GetID(): node for node in nodes}
         for id in [id for id, node in self._watched.items() if wanted.get(id) is not node]:
             self._unwatch_one(id)
@@ -284,12 +321,12 @@ class ExamPanel(VTKObservationMixin):
             return
         self.refresh_soon()
         self.session.roi_changed(roi)
-        if self.session.exam.refresh(roi) != "stale":
-            return  # a new one, or one that is back where it was
-        self._changes += 1
+        self._touches += 1
+        if self.session.exam.refresh(roi) == "stale":  # and not a new one, or one that is back where it was
+            self._changes += 1
         if self._dragged is None:
-            changes = self._changes
-            self.application.later(_TYPING_MS, lambda: self._settled(changes))
+            touches = self._touches
+            self.application.later(_TYPING_MS, lambda: self._let_go() if touches == self._touches else None)
 
     def _drag_starts(self, roi: Any, *arguments: Any) -> None:
         self._dragged = roi.GetID()
@@ -297,11 +334,16 @@ class ExamPanel(VTKObservationMixin):
     def _drag_ends(self, roi: Any, *arguments: Any) -> None:
         self._dragged = None
         # the markup itself hears of the end after this
-        self.application.later(0, self._update_automatically)
+        self.application.later(0, self._let_go)
 
-    def _settled(self, changes: int) -> None:
-        if changes == self._changes:
-            self._update_automatically()
+    def _let_go(self) -> None:
+        """Keep what was done to a box, now that nobody is at it any more."""
+        if not self._is_alive or self.session.exam is None or self._dragged is not None:
+            return
+        if self.history is not None:
+            self.history.settled(self.session.exam.rois())
+            self.refresh_soon()
+        self._update_automatically()
 
     def _update_automatically(self) -> None:
         """Diagnose again when an ROI was changed, is let go of, and nothing else runs."""
@@ -312,6 +354,8 @@ class ExamPanel(VTKObservationMixin):
 
     def _refresh_now(self) -> None:
         self._refresh_is_due = False
+        if self.session.is_showing:
+            return
         if self._tidying_is_due and self._is_alive and self.session.exam is not None:
             self._tidying_is_due = False
             self.session.exam.tidy()
@@ -319,6 +363,16 @@ class ExamPanel(VTKObservationMixin):
                 self.session.roi_removed()
             self._roi_was_removed = False
         self.refresh()
+
+    def _show_table(self) -> None:
+        """Make the table of lesions seen after the first result: the eye is at the button above it, and a low window ends there."""
+        table = self.ui.lesionTable
+        if not self._is_alive or is_in_sight(table):
+            return
+        self._has_folded = True
+        # the one call that opens and folds it in PythonQt
+        self.ui.phasesSection.setChecked(False)
+        self.application.later(_LAYOUT_MS, lambda: bring_into_sight(table))
 
     def _take_choice(self) -> None:
         """Make what the selectors say the exam, unless a run is about what they said before: another exam's lesions come, or none."""

@@ -9,83 +9,24 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from slicer.i18n import tr as _
 
-from .. import exam_input
+from .. import exam_input, wording
 from ..diagnosis import Diagnosis
 from ..lesion_nodes import is_same, shape_of
-from ..phase_files import exam_key, writing_phase
-from ..result_document import read_result
-from ..vocabulary import PHASE_NAMES, PHASES, InputError
-from .progress import DETECTION_STAGES, STAGES, Progress
+from ..result_document import PlacedCam, read_cam, read_result
+from ..vocabulary import PHASE_NAMES, InputError
+from ..worker_requests import roi_document
+from .handover import Handover
+from .run import Installation, Run, Status, Step, Worker
 
-#: Folder of a run's results inside the worker's private folder; gone when the worker ends.
-PRIVATE_OUTPUT = "result"
-
-
-class Step(Enum):
-    """Say what the session is doing: nothing, handing volumes over, waiting for the worker, or waiting for it to let go."""
-
-    IDLE = "idle"
-    PREPARING = "preparing"
-    RUNNING = "running"
-    CANCELLING = "cancelling"
-
-
-@dataclass(frozen=True)
-class Status:
-    """Hold the one line under the buttons. problem: whether something went wrong that the user has to know of."""
-
-    text: str = ""
-    problem: bool = False
-
-
-class Worker(Protocol):
-    """Compute in another process (panel.worker_process)."""
-
-    @property
-    def is_running(self) -> bool: ...
-    def start(self) -> None: ...
-    def when_ready(self, call: Callable[[Path], None]) -> None: ...
-    def request(self, name: str, body: dict, *, on_progress: Callable, on_result: Callable, on_error: Callable) -> int: ...
-    def cancel(self, request_id: int) -> None: ...
-    def abandon_start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
-class Installation(Protocol):
-    """Know whether what the worker needs is there, and fetch it (panel.installation)."""
-
-    def is_complete(self) -> bool: ...
-    def ask_and_install(self, ask: Callable[[str], bool]) -> bool: ...
-
-
-@dataclass
-class _Run:
-    """Hold a run that is under way. rois: IDs of the ROIs that were sent; asked: what the exam was like
-    then; writing: the volume that is being handed over; on_done: called once its result is shown."""
-
-    name: str
-    volumes: Mapping[str, Any]
-    bundle: str
-    output: Path | None
-    report: bool
-    on_done: Callable[[Path], None] | None
-    progress: Progress = field(init=False)
-    request_id: int | None = None
-    rois: tuple[str, ...] = ()
-    asked: Any | None = None
-    writing: Any | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.progress = Progress(STAGES if self.name == "diagnose" else DETECTION_STAGES)
+#: Folder of a run's results, and file of a map, inside the worker's private folder; gone when the worker ends.
+PRIVATE_OUTPUT, PRIVATE_MAP = "result", "map.nrrd"
 
 
 class ExamSession:
@@ -111,20 +52,28 @@ class ExamSession:
         self.step = Step.IDLE
         #: Whole run, 0..1, and seconds left where that can be told.
         self.fraction, self.seconds_left = 0.0, None
-        #: Whether nodes change because a result is being shown, and not by the user.
-        self.is_showing = False
         #: Goes up with every result, so that others can tell whether what they saved is still the newest.
         self.results = 0
-        self._run: _Run | None = None
+        self._run: Run | None = None
         #: The run that the status tells the failure of.
-        self._failed: _Run | None = None
-        #: phase -> exam_key of the volume as it lies in the worker's folder.
-        self._handed_over: dict[str, tuple] = {}
+        self._failed: Run | None = None
+        self._handover = Handover(later)
+        #: Private folder of the worker.
         self._folder: Path | None = None
 
     @property
     def is_busy(self) -> bool:
         return self._run is not None
+
+    @property
+    def is_showing(self) -> bool:
+        """Whether nodes change because a result is being shown, and not by the user."""
+        return self.step is Step.SHOWING
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the worker has computed something of an exam already, so that more of the same comes fast."""
+        return self._worker.is_running and self._folder is not None
 
     # starting -----------------------------------------------------------------------------------------------------------------
 
@@ -144,20 +93,38 @@ class ExamSession:
         if self._rois() and not self.exam.included_rois():
             self._say(_("No lesion is included. Tick at least one, or remove them all to look for lesions anew."), problem=True)
             return
-        self._start(_Run("diagnose", dict(volumes), bundle, output, report, on_done))
+        self._start(Run("diagnose", dict(volumes), bundle, output, report, on_done=on_done))
 
     def detect(self, volumes: Mapping[str, Any], bundle: str = "") -> None:
         """Look for lesions; those that the detector placed before give way, the radiologist's own stay."""
-        self._start(_Run("detect", dict(volumes), bundle, None, False, None))
+        self._start(Run("detect", dict(volumes), bundle))
 
-    def _start(self, run: _Run) -> None:
+    def map(self, volumes: Mapping[str, Any], bundle: str, roi: Any, of: str, *, on_failed: Callable[[], None]) -> None:
+        """Compute the heat map of a diagnosed ROI for an outcome (vocabulary.OUTCOMES), of its box as it was diagnosed.
+
+        on_failed: called when there will be none: refused, cancelled, or the worker could not.
+        """
+        run = Run("map", dict(volumes), bundle, map_of=(roi, of), on_failed=on_failed)
+        if self.exam is None or self.exam.lesion_of(roi) is None or self.exam.is_outdated():
+            on_failed()
+            self.say(_("The phases or the model changed. Diagnose again."), problem=True)
+            return
+        self._start(run)
+
+    def _start(self, run: Run) -> None:
         if self.is_busy:
             return  # a second click
         try:
             self._refuse_unusable(run.volumes)
             if not self._installation.is_complete() and not self._installation.ask_and_install(self._ask):
                 raise InputError(_("Nothing was installed, so nothing can be computed. Click again to install it."))
-            self._run = run
+        except Exception as error:
+            if run.on_failed:
+                run.on_failed()
+            self._fail(error)
+            return
+        self._run = run
+        try:
             if not self._worker.is_running:
                 self._advance(run, "start", 0.0)
             self._show(Step.PREPARING, _("Starting"))
@@ -185,69 +152,40 @@ class ExamSession:
         if sentence := exam_input.same_patient(list(volumes.values()), self._tags_of):
             raise InputError(sentence)
 
-    # handing over -------------------------------------------------------------------------------------------------------------
+    # asking the worker ---------------------------------------------------------------------------------------------------------
 
-    def _begin(self, run: _Run, folder: Path) -> None:
+    def _begin(self, run: Run, folder: Path) -> None:
         if self._run is not run:
             return
-        if folder != self._folder:
-            self._folder, self._handed_over = folder, {}
-        self._hand_over(run, [phase for phase in PHASES if phase in run.volumes])
+        self._folder = folder
+        self._handover.begin(
+            folder,
+            run.volumes,
+            is_wanted=lambda: self._run is run,
+            on_phase=lambda phase: self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase])),
+            on_part=lambda part: self._handed_over(run, part),
+            on_done=lambda warnings: self._send(run, warnings),
+            on_error=self._fail,
+        )
 
-    def _hand_over(self, run: _Run, phases: Sequence[str]) -> None:
-        """Begin with the next phase that the worker does not have yet; send the request when there is none left."""
-        try:
-            left = list(phases)
-            while left and self._is_handed_over(run, left[0]):
-                left.pop(0)
-            if not left:
-                self._send(run)
-                return
-            phase, node = left[0], run.volumes[left[0]]
-            self._handed_over.pop(phase, None)
-            self._show(Step.PREPARING, _("Reading the {phase} volume").format(phase=PHASE_NAMES[phase]))
-            key = exam_key({phase: node})
-            run.writing = writing_phase(node, self._file(phase))
-            self._later(0, lambda: self._write(run, key, left))
-        except Exception as error:
-            self._fail(error)
+    def _handed_over(self, run: Run, part: float) -> None:
+        self._advance(run, "send", part)
+        self.progressed()
 
-    def _is_handed_over(self, run: _Run, phase: str) -> bool:
-        return self._handed_over.get(phase) == exam_key({phase: run.volumes[phase]}) and self._file(phase).exists()
-
-    def _file(self, phase: str) -> Path:
-        return self._folder / f"{phase}.nrrd"
-
-    def _write(self, run: _Run, key: tuple, phases: Sequence[str]) -> None:
-        """Write a slab of the first of these phases, and let the event loop have its turn."""
-        if self._run is not run:
-            run.writing.close()
-            return
-        try:
-            part = next(run.writing)
-            done = [phase for phase in PHASES if phase in run.volumes].index(phases[0])
-            self._advance(run, "send", (done + part) / len(run.volumes))
-            self.progressed()
-        except StopIteration as end:
-            if end.value:
-                run.warnings.append(end.value)
-            self._handed_over[phases[0]] = key
-            self._hand_over(run, phases[1:])
-        except Exception as error:
-            self._fail(error)
-        else:
-            self._later(0, lambda: self._write(run, key, phases))
-
-    def _send(self, run: _Run) -> None:
-        files = {phase: str(self._file(phase)) for phase in run.volumes}
-        body: dict[str, Any] = {"files": files, "bundle": run.bundle or None}
+    def _send(self, run: Run, warnings: list[str]) -> None:
+        run.warnings += warnings
+        body: dict[str, Any] = {"files": self._handover.files(run.volumes), "bundle": run.bundle or None}
         if run.name == "diagnose":
             included = self.exam.included_rois()
             run.rois, run.asked = tuple(roi.GetID() for roi in included), self.exam.asked()
             run.output = run.output or self._folder / PRIVATE_OUTPUT
             rois = [exam_input.roi_body(roi) for roi in included] if included else None
             body |= {"rois": rois, "output": str(run.output), "report": run.report, "scene": False}
-        self._show(Step.RUNNING, _("Starting"))
+        if run.name == "map":
+            roi, of = run.map_of
+            # the box that the result is of, wherever the ROI is now
+            body |= {"roi": roi_document(self.exam.lesion_of(roi).roi), "of": of, "output": str(self._folder / PRIVATE_MAP)}
+        self._show(Step.RUNNING, _("Computing the heat map") if run.name == "map" else _("Starting"))
         run.request_id = self._worker.request(
             run.name,
             body,
@@ -258,58 +196,73 @@ class ExamSession:
 
     # answers ------------------------------------------------------------------------------------------------------------------
 
-    def _progressed(self, run: _Run, stage: str, fraction: float, text: str) -> None:
+    def _progressed(self, run: Run, stage: str, fraction: float, text: str) -> None:
         if self._run is not run or self.step is Step.CANCELLING:
             return
         self._advance(run, stage, fraction)
         self.status = Status(text)
         self.progressed()
 
-    def _advance(self, run: _Run, stage: str, fraction: float) -> None:
+    def _advance(self, run: Run, stage: str, fraction: float) -> None:
         self.fraction, self.seconds_left = run.progress.update(stage, fraction)
 
-    def _answered(self, run: _Run, result: Mapping[str, Any]) -> None:
-        """Read, show and tell each in a turn of the event loop of its own, so that none is late for the mouse."""
+    def _answered(self, run: Run, result: Mapping[str, Any]) -> None:
+        """Read the answer and show it, in many turns of the event loop, so that none is late for the mouse."""
         if self._run is not run:
             return
         try:
-            diagnosis = read_result(result, run.output) if run.name == "diagnose" else None
+            if run.name == "map":
+                steps = self._showing_map(run, read_cam(self._folder / result["file"]))
+            elif run.name == "diagnose":
+                steps = self._showing_result(run, result, read_result(result, run.output))
+            else:
+                steps = self._placing(result)
         except Exception as error:
             self._fail(error)
             return
-        self._later(0, lambda: self._take(run, result, diagnosis))
+        self._later(0, lambda: self._take(run, steps))
 
-    def _take(self, run: _Run, result: Mapping[str, Any], diagnosis: Any | None) -> None:
+    def _take(self, run: Run, steps: Generator[None, None, str]) -> None:
+        """Show the next part of an answer."""
         if self._run is not run:
             return
         if self.step is Step.CANCELLING:
             # too late for the worker, not for the user
             self._refused(run, "cancelled", "")
             return
-        self.is_showing = True
+        self.step = Step.SHOWING
         try:
-            text = self._place(result) if diagnosis is None else self._show_result(run, result, diagnosis)
+            next(steps)
+        except StopIteration as end:
+            text = end.value
+            self._later(0, lambda: self._done(run, text))
         except Exception as error:
             self._fail(error)
-            return
-        finally:
-            self.is_showing = False
-        self._later(0, lambda: self._done(run, text))
+        else:
+            self._later(0, lambda: self._take(run, steps))
 
-    def _done(self, run: _Run, text: str) -> None:
+    def _done(self, run: Run, text: str) -> None:
         if self._run is run:
-            self._end(text)
+            self._end(text, done=True)
             if run.on_done:
                 run.on_done(run.output)
 
-    def _place(self, result: Mapping[str, Any]) -> str:
+    def _placing(self, result: Mapping[str, Any]) -> Generator[None, None, str]:
         found = result["rois"]
-        self.exam.place_detected(found)
+        yield from self.exam.placing_detected(found)
         if not found:
             return _("No lesion was found. Add an ROI where you see one.")
         return _("One lesion was found.") if len(found) == 1 else _("{n} lesions were found.").format(n=len(found))
 
-    def _show_result(self, run: _Run, result: Mapping[str, Any], diagnosis: Diagnosis) -> str:
+    def _showing_map(self, run: Run, cam: PlacedCam) -> Generator[None, None, str]:
+        roi, of = run.map_of
+        yield
+        if roi.GetScene() is not None:
+            self.exam.show_map(roi, of, cam)
+        diagnosis = self.exam.diagnosis()
+        return _diagnosed(diagnosis) if diagnosis is not None else ""
+
+    def _showing_result(self, run: Run, result: Mapping[str, Any], diagnosis: Diagnosis) -> Generator[None, None, str]:
         roi_of = dict(result["rois"])
         present = {roi.GetID() for roi in self._rois()}
         # an ROI that was removed meanwhile takes its result with it
@@ -319,13 +272,14 @@ class ExamSession:
             # nobody looked for lesions: a result without one would read as if none had been found
             self.exam.remove_all_results()
             return _lesion_removed()
-        self.exam.show(diagnosis, {lesion: roi for lesion, roi in roi_of.items() if lesion not in gone}, run.output, asked=run.asked)
+        ids = {lesion: roi for lesion, roi in roi_of.items() if lesion not in gone}
+        yield from self.exam.showing(diagnosis, ids, run.output, asked=run.asked)
         self.results += 1
         left_out = set(run.rois) - set(roi_of.values())
         notes = [_("A lesion outside the images was left out.")] if left_out & present else []
-        return " ".join([_diagnosed(len(diagnosis.lesions)), *notes, *run.warnings])
+        return " ".join([_diagnosed(diagnosis), *notes, *run.warnings])
 
-    def _refused(self, run: _Run, kind: str, sentence: str) -> None:
+    def _refused(self, run: Run, kind: str, sentence: str) -> None:
         if self._run is not run:
             return
         if kind == "cancelled":
@@ -333,7 +287,7 @@ class ExamSession:
         else:
             self._failed_with(run, self._named(run, sentence))
 
-    def _named(self, run: _Run, sentence: str) -> str:
+    def _named(self, run: Run, sentence: str) -> str:
         """Return a sentence of the worker, which counts ROIs, with the names that the table has for them."""
 
         def name(match: re.Match) -> str:
@@ -343,7 +297,7 @@ class ExamSession:
 
         return re.sub(r"(\b[Tt]he )?\bROI (\d+)\b", name, sentence)
 
-    def _failed_with(self, run: _Run, sentence: str) -> None:
+    def _failed_with(self, run: Run, sentence: str) -> None:
         self._end(sentence, problem=True)
         self._failed = run
 
@@ -363,7 +317,7 @@ class ExamSession:
     def cancel(self) -> None:
         """Give up what runs; harmless when nothing does."""
         run = self._run
-        if run is None or self.step is Step.CANCELLING:
+        if run is None or self.step in (Step.CANCELLING, Step.SHOWING):
             return
         if run.request_id is None:
             # one that is not ready may never be; the next run starts another
@@ -387,7 +341,8 @@ class ExamSession:
     def volume_removed(self, node: Any) -> None:
         """Give up what runs when it is about a volume that is removed."""
         run = self._run
-        for phase, volume in run.volumes.items() if run else ():
+        # an answer that is being shown needs no volume any more
+        for phase, volume in run.volumes.items() if run and not self.is_showing else ():
             if volume is node:
                 self.abandon(_("The {phase} volume was removed, so the run was stopped.").format(phase=PHASE_NAMES[phase]))
 
@@ -399,7 +354,8 @@ class ExamSession:
     def stop(self) -> None:
         """End everything, for good or until the next run."""
         self._run, self.step = None, Step.IDLE
-        self._handed_over, self._folder = {}, None
+        self._folder = None
+        self._handover.forget()
         self._worker.stop()
 
     def say(self, text: str, *, problem: bool = False) -> None:
@@ -416,9 +372,11 @@ class ExamSession:
         logging.error("PediatricLiverDx: the run failed with %s at %s", type(error).__name__, " < ".join(reversed(places)))
         self._end(_("The software failed ({name}); the log says where. Please report it.").format(name=type(error).__name__), problem=True)
 
-    def _end(self, text: str, *, problem: bool = False) -> None:
-        self._run, self.step = None, Step.IDLE
+    def _end(self, text: str, *, problem: bool = False, done: bool = False) -> None:
+        run, self._run, self.step = self._run, None, Step.IDLE
         self.fraction, self.seconds_left = 0.0, None
+        if run is not None and run.on_failed and not done:
+            run.on_failed()
         self._say(text, problem=problem)
 
     def _show(self, step: Step, text: str) -> None:
@@ -437,7 +395,14 @@ def _lesion_removed() -> str:
     return _("The lesion was removed. Diagnose looks anew.")
 
 
-def _diagnosed(lesions: int) -> str:
+def _diagnosed(diagnosis: Diagnosis) -> str:
+    """Say the result in a line: of one lesion what it is, of several how many are malignant."""
+    lesions = diagnosis.lesions
     if not lesions:
         return _("No lesion was found.")
-    return _("One lesion was diagnosed.") if lesions == 1 else _("{n} lesions were diagnosed.").format(n=lesions)
+    if len(lesions) == 1:
+        return _("{lesion}: {result}.").format(lesion=wording.lesion_name(lesions[0]), result=wording.short_result(lesions[0]))
+    malignant = sum(wording.side_of(lesion) == "malignant" for lesion in lesions)
+    return _("{n} lesions: {malignant} judged malignant, {benign} benign.").format(
+        n=len(lesions), malignant=malignant or _("none"), benign=len(lesions) - malignant or _("none")
+    )

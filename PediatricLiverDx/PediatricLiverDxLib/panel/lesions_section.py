@@ -37,6 +37,7 @@ class LesionsSection:
         table.cellClicked.connect(self._clicked)
         self._ui.addRoiButton.clicked.connect(self._add)
         self._ui.removeRoiButton.clicked.connect(self._remove)
+        self._ui.undoButton.clicked.connect(self._undo)
 
     def selected_roi(self) -> Any | None:
         """Return the ROI of the chosen row, of the first one where none is chosen, None without rows."""
@@ -65,6 +66,9 @@ class LesionsSection:
         busy = self._panel.session.is_busy
         self._ui.addRoiButton.setEnabled(bool(self._panel.volumes()))
         self._ui.removeRoiButton.setEnabled(bool(rois))
+        step = self._panel.history.next if self._panel.history is not None else None
+        self._ui.undoButton.setEnabled(step is not None and not busy)
+        self._ui.undoButton.setToolTip(_undo_tip(step))
         self._table.setEnabled(not busy or bool(rois))
 
     def _rois(self) -> list[Any]:
@@ -174,6 +178,25 @@ class LesionsSection:
 
     def _remove(self, *arguments: Any) -> None:
         roi = self.selected_roi()
+        if roi is None or self._panel.history is None:
+            return
+        name = roi.GetName()
+        self._panel.history.remove(roi)
+        self._panel.refresh_soon()
+        text = _("{lesion} was removed. Undo brings it back.").format(lesion=name)
+        # after what is said of any ROI that is removed
+        self._panel.application.later(0, lambda: self._panel.session.say(text))
+
+    def _undo(self, *arguments: Any) -> None:
+        roi = self._panel.history.undo() if self._panel.history is not None else None
         if roi is not None:
-            self._panel.session.exam.remove_roi(roi)
-            self._panel.refresh_soon()
+            self._panel.session.say("")
+            self._panel.show_lesion(roi)
+
+
+def _undo_tip(step: tuple[str, str] | None) -> str:
+    if step is None:
+        return _("Take back what was done to the ROIs last.")
+    what, lesion = step
+    tip = _("Put the ROI of {lesion} back to where it was.") if what == "move" else _("Bring {lesion} back.")
+    return tip.format(lesion=lesion)

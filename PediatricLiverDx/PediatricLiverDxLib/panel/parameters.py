@@ -18,7 +18,8 @@ class ExamParameters:
     """Hold the panel's choices.
 
     pc, ap, pvp, dp: the volume of each phase. bundle: folder of a bundle, "" for the one that comes with the module.
-    output: folder where results were saved last, "" for none. camOpacity: 0..1. camThreshold: part of the largest value, 0..1.
+    output: folder where results were saved last, "" for none. camFor: the outcome that the heat map is for (vocabulary.OUTCOMES), "" for
+    the side that was decided. camOpacity: 0..1. camThreshold: part of the largest value, 0..1.
     selectedLesion: ID of the ROI whose explanation is shown, "" for the first.
     """
 
@@ -29,6 +30,7 @@ class ExamParameters:
     bundle: str = ""
     output: str = ""
     camVisible: bool = True
+    camFor: str = ""
     camOpacity: Annotated[float, WithinRange(0, 1)] = CAM_OPACITY
     camThreshold: Annotated[float, WithinRange(0, 1)] = CAM_THRESHOLD
     updateAutomatically: bool = False

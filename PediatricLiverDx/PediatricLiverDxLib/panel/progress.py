@@ -15,6 +15,9 @@ STAGES = MappingProxyType(
 #: The same of a request that only looks for lesions.
 DETECTION_STAGES = MappingProxyType({name: share for name, share in STAGES.items() if name not in ("classify", "gate", "write")})
 
+#: The same of one that computes a map of a lesion: as a rule it was classified already.
+MAP_STAGES = MappingProxyType({name: share for name, share in STAGES.items() if name not in ("detect", "gate", "write")})
+
 #: Nothing is said of the time left before this many seconds have passed, and this part is done: the first stages say little of the rest.
 _LEAST_SECONDS, _LEAST_DONE = 1.0, 0.1
 

@@ -34,7 +34,8 @@ class ReportSection:
         self._ui.saveResultsButton.setEnabled(ready)
         self._ui.saveSceneButton.setEnabled(there)
         self._ui.openFolderButton.setEnabled(folder is not None and folder.is_dir())
-        self._ui.savedLabel.setText(" ".join(text for text in (changed, self._saved_text(folder, there)) if text))
+        texts = (changed, self._saved_text(folder, there), self._report_text() if there else "")
+        self._ui.savedLabel.setText(" ".join(text for text in texts if text))
 
     def _result(self) -> tuple:
         """Return what tells the present result from others: of which exam it is, and how many there were."""
@@ -57,6 +58,13 @@ class ReportSection:
             text += " " + _("The result changed since then.")
         return text
 
+    def _report_text(self) -> str:
+        """Say where the report is that was opened: whether a program showed it, the system does not tell."""
+        result, path = self._report or (None, None)
+        if path is None or path.parent == self._folder() or result != self._result() or not path.is_file():
+            return ""
+        return _("The report is {path}; it goes when Slicer is closed, save the results to keep it.").format(path=path)
+
     def _folder(self) -> Path | None:
         parameters = self._panel.parameters
         return Path(parameters.output) if parameters is not None and parameters.output else None
@@ -74,7 +82,9 @@ class ReportSection:
 
     def _show_report(self, path: Path) -> None:
         if not self._panel.application.open(path):
-            self._panel.session.say(_("No program for web pages was found; the report is {path}.").format(path=path), problem=True)
+            text = _("No program for web pages was found. Open the report yourself: {path}").format(path=path)
+            self._panel.session.say(text, problem=True)
+        self._panel.refresh_soon()
 
     def _open_folder(self, *arguments: Any) -> None:
         folder = self._folder()

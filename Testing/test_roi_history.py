@@ -1,0 +1,124 @@
+"""What was done to boxes can be taken back, results and all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from exam_scene import DIAGNOSIS, diagnosed_exam, loaded_exam, move  # noqa: E402
+from PediatricLiverDxLib.lesion_nodes import is_same, shape_of  # noqa: E402
+from PediatricLiverDxLib.roi_history import RoiHistory  # noqa: E402
+from PediatricLiverDxLib.volume_nodes import placed_cam, vtk_matrix  # noqa: E402
+
+
+@pytest.fixture
+def history():
+    """History, exam and its two diagnosed ROIs."""
+    _scene, exam, _volumes = diagnosed_exam()
+    history = RoiHistory(exam)
+    history.watch(exam.rois())
+    return history, exam, exam.rois()
+
+
+def rows(exam) -> list:
+    return [exam.row_of(roi) for roi in exam.rois()]
+
+
+def test_there_is_nothing_to_take_back_at_first(history):
+    history, _exam, rois = history
+    history.settled(rois)
+    assert history.next is None and history.undo() is None
+
+
+def test_a_box_that_was_moved_and_resized_goes_back_in_two_steps(history):
+    history, exam, (roi, _) = history
+    before, diagnosed = shape_of(roi), exam.row_of(roi)
+    move(roi, 7, 0, 0)
+    history.settled([roi])
+    moved = shape_of(roi)
+    roi.SetSize(50, 60, 70)
+    history.settled([roi])
+    assert history.next == ("move", "Lesion 1") and exam.is_stale(roi)
+    assert history.undo() is roi and is_same(shape_of(roi), moved)
+    history.settled([roi])  # taking back is no step of its own
+    assert history.undo() is roi and is_same(shape_of(roi), before)
+    assert exam.row_of(roi) == diagnosed and history.next is None
+
+
+def test_a_box_under_a_transform_goes_back_to_where_it_was(history):
+    history, exam, (roi, _) = history
+    transform = exam._scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    matrix = np.eye(4)
+    matrix[:3, 3] = 3, 4, 5
+    transform.SetMatrixTransformToParent(vtk_matrix(matrix))
+    roi.SetAndObserveTransformNodeID(transform.GetID())
+    before = shape_of(roi)
+    move(roi, 7, 0, 0)
+    history.settled([roi])
+    history.undo()
+    assert is_same(shape_of(roi), before)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_removed_lesion_comes_back_with_its_result(history, number):
+    history, exam, rois = history
+    other = rois[1 - number]
+    move(other, 3, 0, 0)
+    before, cam = rows(exam), placed_cam(exam.cam_node(rois[number])).array.copy()
+    history.remove(rois[number])
+    assert exam.rois() == [other] and history.next == ("bring", f"Lesion {number + 1}")
+    back = history.undo()
+    assert rows(exam) == before and exam.rois()[number] is back
+    assert [exam.row_of(roi).fresh for roi in exam.rois()] == (["fresh", "stale"] if number == 0 else ["stale", "fresh"])
+    assert np.array_equal(placed_cam(exam.cam_node(back)).array, cam)
+    assert set(exam.chart_nodes(back)) == {"stage1", "stage2"}
+
+
+def test_all_lesions_come_back_one_after_the_other(history):
+    history, exam, rois = history
+    exam.set_included(rois[1], False)
+    before, moved = rows(exam), shape_of(rois[0]) + [[5, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]]
+    move(rois[0], 5, 0, 0)
+    history.settled(rois)
+    for roi in rois:
+        history.remove(roi)
+    assert exam.rois() == [] and exam.diagnosis() is None
+    history.undo()
+    assert [row.name for row in rows(exam)] == ["Lesion 2"] and exam.row_of(exam.rois()[0]).fresh == "fresh"
+    first = history.undo()
+    assert is_same(shape_of(first), moved) and exam.row_of(first).fresh == "stale"
+    assert history.undo() is first
+    assert rows(exam) == before and not exam.is_outdated()
+
+
+def test_after_another_diagnosis_only_the_box_comes_back(history):
+    history, exam, rois = history
+    history.remove(rois[1])
+    from dataclasses import replace
+
+    other = replace(DIAGNOSIS, lesions=DIAGNOSIS.lesions[:1], warnings=("another",))
+    exam.show(other, {"L1": rois[0].GetID()})
+    back = history.undo()
+    assert exam.rois() == [rois[0], back]
+    assert [row.fresh for row in rows(exam)] == ["fresh", "new"]
+
+
+def test_a_new_box_comes_back_where_nothing_was_diagnosed():
+    _scene, exam, _volumes = loaded_exam()
+    history = RoiHistory(exam)
+    roi = exam.add_roi((10, 20, 30))
+    history.watch([roi])
+    history.remove(roi)
+    back = history.undo()
+    assert back.GetCenter() == pytest.approx((10, 20, 30)) and exam.row_of(back).fresh == "new"
+
+
+def test_what_was_done_to_a_box_that_somebody_else_removed_is_passed_over(history):
+    history, exam, rois = history
+    move(rois[0], 5, 0, 0)
+    move(rois[1], 5, 0, 0)
+    history.settled(rois)
+    exam.remove_roi(rois[1])
+    assert history.next == ("move", "Lesion 1")
