@@ -117,9 +117,9 @@ def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOS
     Equal sensitivities go to fewer false positives. When nothing has few enough, the fewest.
     """
     choices = []
-    for threshold, iou, gap, merge in itertools.product((0.05, 0.1, 0.2), (0.2, 0.35), (4.0, 9.0), (0.5,)):
+    for threshold, iou, gap, depth in itertools.product((0.05, 0.1, 0.2), (0.2, 0.35), (4.0, 9.0), (6.0, 9.0)):
         above = [[boxes[boxes[:, 4] >= threshold] for boxes in exam.slices] for exam in exams]
-        loose = LinkParameters(iou=iou, gap=gap, merge=merge, min_score=0.0)
+        loose = LinkParameters(iou=iou, gap=gap, score_depth=depth, min_score=0.0)
         linked = [link(slices, exam.spacing_xyz, loose) for slices, exam in zip(above, exams, strict=True)]
         for min_score in np.arange(0.1, 0.75, 0.05):
             kept = [[lesion.box for lesion in lesions if lesion.score >= min_score] for lesions in linked]
@@ -127,7 +127,7 @@ def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOS
             hits = sum(place is not None for matching in found for place in matching.detections)
             truths = sum(len(exam.truths) for exam in exams)
             choices.append(LinkChoice(
-                threshold, LinkParameters(iou=iou, gap=gap, merge=merge, min_score=round(float(min_score), 2)),
+                threshold, replace(loose, min_score=round(float(min_score), 2)),
                 hits / max(1, truths), sum(matching.false_positives for matching in found) / max(1, len(exams)),
             ))
     few = [choice for choice in choices if choice.false_positives_per_exam <= most_false_positives]
