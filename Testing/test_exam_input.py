@@ -18,7 +18,7 @@ from synthetic_ct import abdomen, as_image
 slicer = pytest.importorskip("slicer")
 
 from PediatricLiverDxLib import exam_input  # noqa: E402
-from PediatricLiverDxLib.exam_input import assign_phases, roi_body, same_patient  # noqa: E402
+from PediatricLiverDxLib.exam_input import assign_phases, assigning_phases, roi_body, same_patient  # noqa: E402
 from PediatricLiverDxLib.phase_files import exam_key, writing_phase  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import fill_volume, vtk_matrix  # noqa: E402
 
@@ -111,6 +111,22 @@ def test_silent_volumes_are_told_by_brightness(load, ct):
     found, notes = assign_phases([load(ct[phase], name) for phase, name in names.items()])
     assert phases(found) == names
     assert all(one.how == "image brightness" and one.sure for one in found.values()) and notes == []
+
+
+def test_the_window_has_its_turn_while_images_are_looked_at(load, ct, monkeypatch):
+    monkeypatch.setattr(exam_input, "_SLAB_VOXELS", ct["PC"].GetNumberOfPixels() // 4)
+    nodes = [load(image, name) for name, image in zip("wxyz", ct.values(), strict=True)]
+    steps, breaks = assigning_phases(nodes), 0
+    while True:
+        try:
+            next(steps)
+            breaks += 1
+        except StopIteration as end:
+            assert end.value == assign_phases(nodes)
+            break
+    # some for each part of a volume, one for what is measured of it
+    assert breaks >= 4 * 4
+    assert not list(assigning_phases([load(ct["AP"], "arterial"), load(ct["PVP"], "portal venous")])), "names tell all"
 
 
 def test_brightness_fills_the_phases_that_names_leave(load, ct):

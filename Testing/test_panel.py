@@ -15,6 +15,8 @@ slicer = pytest.importorskip("slicer")
 
 MODULE = Path(__file__).resolve().parents[1] / "PediatricLiverDx" / "PediatricLiverDx.py"
 
+PHASES = ("PC", "AP", "PVP", "DP")
+
 #: Seconds in which anything here happens on a busy machine.
 PATIENCE = 120
 
@@ -679,3 +681,20 @@ def test_a_box_moved_while_its_result_comes_in_is_diagnosed_again(host, diagnose
     assert host.wait(lambda: diagnosed.session.results >= results + 2, PATIENCE)
     ended(host, diagnosed)
     assert state_of(diagnosed).startswith("Up")
+
+
+def test_phases_without_names_are_found_out_while_the_window_stays_free(host, panel, tiny_study):
+    files = zip(PHASES, "wxyz", strict=True)
+    volumes = [slicer.util.loadVolume(str(tiny_study / f"{phase}.nrrd"), {"name": name}) for phase, name in files]
+    panel.ui.assignButton.click()
+    assert not panel.ui.assignButton.isEnabled() and "looking at the images" in panel.ui.phasesNote.text
+    assert host.wait(lambda: panel.ui.assignButton.isEnabled(), PATIENCE)
+    assert "looking at" not in panel.ui.phasesNote.text
+    # a volume that goes meanwhile takes nothing along
+    panel.ui.assignButton.click()
+    slicer.mrmlScene.RemoveNode(volumes[0])
+    assert host.wait(lambda: panel.ui.assignButton.isEnabled(), PATIENCE)
+    panel.ui.assignButton.click()
+    slicer.mrmlScene.Clear()
+    host.turn(0.05)
+    assert panel.phases._assigning is None and panel.ui.assignButton.isEnabled()

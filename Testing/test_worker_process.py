@@ -242,7 +242,7 @@ def test_a_worker_that_hangs_before_it_is_ready_can_be_given_up(panel, tmp_path,
 
 
 def test_a_worker_that_is_never_ready_is_ended_with_a_sentence(fake, monkeypatch):
-    monkeypatch.setattr("PediatricLiverDxLib.panel.worker_process.READY_MS", 300)
+    monkeypatch.setattr("PediatricLiverDxLib.panel.json_process.READY_MS", 300)
     one = fake("time.sleep(1000)")
     one.worker.start()
     one.until(lambda: one.said)

@@ -186,7 +186,7 @@ def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:
         present = dict.fromkeys(lesion.decision for lesion in diagnosis.lesions)
         lines.append("Classes: " + ", ".join(f"{name} {CLASS_NAMES[name]}" for name in present) + ".")
     lines += [f"Warning: {warning}" for warning in diagnosis.warnings if warning not in gate.reasons]
-    lines.append(f"Networks: {diagnosis.bundle.name} {diagnosis.bundle.version}. {diagnosis.bundle.intended_use}")
+    lines.append(f"Model: {diagnosis.bundle.name} {diagnosis.bundle.version}. {diagnosis.bundle.intended_use}")
     lines.append(wording.RESEARCH_ONLY)
     return "\n".join(lines)
 

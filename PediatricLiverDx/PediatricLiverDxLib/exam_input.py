@@ -7,7 +7,7 @@ touched where names tell all.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,9 @@ TAGS = (
 #: Volumes below this spacing (mm) are averaged before their brightness is measured, which is then as good and ten times as fast.
 _FINE_MM = 1.4
 
+#: Voxels that are averaged between two breaths of the window: about 10 ms.
+_SLAB_VOXELS = 1 << 22
+
 #: What a user of files is told to do, and what a user of volumes.
 _INSTEAD = {
     "give a file or folder for each phase to use them": "choose the phases by hand to use them",
@@ -61,6 +64,7 @@ class _Volume:
     name: str
     tags: Mapping[str, Any]
     candidate: Candidate
+    coarse: _Coarse
     spacing: float
     height: float
     is_axial: bool
@@ -74,7 +78,19 @@ def no_tags(node: Any) -> Mapping[str, str]:
 def assign_phases(
     volumes: Sequence[Any], tags_of: Callable[[Any], Mapping[str, str]] = no_tags
 ) -> tuple[dict[str, PhaseAssignment], list[str]]:
-    """Tell the phases of loaded volumes.
+    """Tell the phases of loaded volumes, at once; see `assigning_phases`."""
+    steps = assigning_phases(volumes, tags_of)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def assigning_phases(
+    volumes: Sequence[Any], tags_of: Callable[[Any], Mapping[str, str]] = no_tags
+) -> Generator[None, None, tuple[dict[str, PhaseAssignment], list[str]]]:
+    """Tell the phases of loaded volumes, with breaks for the event loop where voxels are looked at.
 
     Args:
         volumes: volume nodes in the order of the scene.
@@ -109,7 +125,7 @@ def assign_phases(
     if silent and len(assigned) == len(PHASES):
         notes += [f"{volume.name}: its name tells no phase, and all four phases are there; it is left out." for volume in silent]
     elif silent:
-        seen, seen_notes = _by_brightness(silent, named)
+        seen, seen_notes = yield from _by_brightness(silent, named)
         assigned |= seen
         notes += seen_notes
     return {phase: assigned[phase] for phase in PHASES if phase in assigned}, notes
@@ -174,11 +190,12 @@ def _volume_of(node: Any, tags: Mapping[str, str]) -> _Volume:
     seconds = acquired(tags)
     hint = hint_of_acquisition(texts, seconds, seconds_of(tags.get("ContrastBolusStartTime")) or None, contrast_agent(tags))
     number = tags.get("AcquisitionNumber", "")
+    coarse = _Coarse(node, name)
     candidate = Candidate(
         source=name,
         name=name,
         hint=hint,
-        read=lambda: (_coarse_image(node, name), ()),
+        read=lambda: (coarse.image(), ()),
         seconds=seconds,
         order=seconds if seconds is not None else float(number) if number.isdigit() else None,
         patient=patient_of(tags) if tags else None,
@@ -190,7 +207,7 @@ def _volume_of(node: Any, tags: Mapping[str, str]) -> _Volume:
     slices = int(np.argmax(spacing)) if spacing.max() > 1.01 * spacing.min() else 2
     size = np.array(node.GetImageData().GetDimensions())
     is_axial = not tags or abs(steps[2, slices]) > 0.7 * spacing[slices]
-    return _Volume(node, name, tags, candidate, float(spacing[slices]), float(np.abs(steps[2]) @ size), is_axial)
+    return _Volume(node, name, tags, candidate, coarse, float(spacing[slices]), float(np.abs(steps[2]) @ size), is_axial)
 
 
 def _no_phase(tags: Mapping[str, str]) -> str | None:
@@ -253,23 +270,27 @@ def _same_acquisition(one: _Volume, other: _Volume) -> bool:
     return len(numbers) < 2
 
 
-def _by_brightness(silent: Sequence[_Volume], named: Mapping[str, _Volume]) -> tuple[dict[str, PhaseAssignment], list[str]]:
+def _by_brightness(
+    silent: Sequence[_Volume], named: Mapping[str, _Volume]
+) -> Generator[None, None, tuple[dict[str, PhaseAssignment], list[str]]]:
     """Give volumes that no name tells the phases that are still free."""
     from .exam import phases_by_brightness, without_crowd
 
-    nodes = {id(volume.candidate): volume.node for volume in silent}
+    volumes = {id(volume.candidate): volume for volume in silent}
     assigned: dict[str, PhaseAssignment] = {}
     try:
         candidates, notes = without_crowd([volume.candidate for volume in (*named.values(), *silent)])
         read = []
-        for candidate in (candidate for candidate in candidates if id(candidate) in nodes):
+        for candidate in (candidate for candidate in candidates if id(candidate) in volumes):
             try:
+                yield from volumes[id(candidate)].coarse.averaging()
                 read.append((candidate, candidate.volume()[0]))
             except InputError as error:
                 notes.append(f"Left out: {error}")
+            yield
         if read:
             seen, warnings = phases_by_brightness(read, named)
-            assigned = {phase: PhaseAssignment(nodes[id(one.candidate)], one.how, one.sure) for phase, one in seen.items()}
+            assigned = {phase: PhaseAssignment(volumes[id(one.candidate)].node, one.how, one.sure) for phase, one in seen.items()}
             notes += warnings
     except InputError as error:
         raise InputError(_for_the_panel(str(error))) from None
@@ -283,21 +304,42 @@ def _for_the_panel(sentence: str) -> str:
     return sentence
 
 
-def _coarse_image(node: Any, name: str) -> sitk.Image:
-    """Return a volume where it lies by itself, fine voxels averaged: enough to measure its brightness."""
-    import SimpleITK as sitk
+class _Coarse:
+    """A volume where it lies by itself, fine voxels averaged: enough to measure its brightness."""
 
-    voxels, to_ras = voxels_of(node, name), voxels_to_ras(node)
-    steps = to_ras[:3, :3]
-    spacing = np.linalg.norm(steps, axis=0)
-    factors = [max(1, min(int(_FINE_MM / s), n // 64)) for s, n in zip(spacing, voxels.shape[::-1], strict=True)]
-    coarse = _averaged(voxels, factors[::-1])
-    image = sitk.GetImageFromArray(coarse)
-    to_lps = np.diag([-1.0, -1.0, 1.0])
-    image.SetSpacing([float(s * f) for s, f in zip(spacing, factors, strict=True)])
-    image.SetOrigin((to_lps @ (to_ras @ [*((np.array(factors) - 1) / 2), 1])[:3]).tolist())
-    image.SetDirection((to_lps @ (steps / spacing)).ravel().tolist())
-    return image
+    def __init__(self, node: Any, name: str) -> None:
+        self._node, self._name = node, name
+        self._averaged: np.ndarray | None = None
+        self._factors: list[int] = []
+
+    def averaging(self) -> Iterator[None]:
+        """Average the voxels, with a break after every few slices. Raises InputError as voxels_of does."""
+        voxels, to_ras = voxels_of(self._node, self._name), voxels_to_ras(self._node)
+        spacing = np.linalg.norm(to_ras[:3, :3], axis=0)
+        self._factors = [max(1, min(int(_FINE_MM / s), n // 64)) for s, n in zip(spacing, voxels.shape[::-1], strict=True)]
+        factors = self._factors[::-1]
+        slices = [n // f for n, f in zip(voxels.shape, factors, strict=True)]
+        step = factors[0] * max(1, _SLAB_VOXELS // (voxels[0].size * factors[0]))
+        parts = []
+        for start in range(0, slices[0] * factors[0], step):
+            parts.append(_averaged(voxels[start : min(start + step, slices[0] * factors[0])], factors))
+            yield
+        self._averaged = np.concatenate(parts)
+
+    def image(self) -> sitk.Image:
+        """Return the averaged volume."""
+        import SimpleITK as sitk
+
+        for _break in self.averaging() if self._averaged is None else ():
+            pass
+        steps = voxels_to_ras(self._node)[:3, :3]
+        spacing = np.linalg.norm(steps, axis=0)
+        image = sitk.GetImageFromArray(self._averaged)
+        to_lps, to_ras = np.diag([-1.0, -1.0, 1.0]), voxels_to_ras(self._node)
+        image.SetSpacing([float(s * f) for s, f in zip(spacing, self._factors, strict=True)])
+        image.SetOrigin((to_lps @ (to_ras @ [*((np.array(self._factors) - 1) / 2), 1])[:3]).tolist())
+        image.SetDirection((to_lps @ (steps / spacing)).ravel().tolist())
+        return image
 
 
 def _averaged(voxels: np.ndarray, factors: Sequence[int]) -> np.ndarray:

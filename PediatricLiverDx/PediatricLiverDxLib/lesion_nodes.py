@@ -251,7 +251,7 @@ def summary_text(diagnosis: Diagnosis) -> str:
     if not diagnosis.lesions:
         lines.append(wording.NO_LESION)
     lines += [f"Warning: {warning}" for warning in diagnosis.warnings]
-    lines += ["", f"Bundle {diagnosis.bundle.name} {diagnosis.bundle.version}: {diagnosis.bundle.intended_use}"]
+    lines += ["", f"Model {diagnosis.bundle.name} {diagnosis.bundle.version}: {diagnosis.bundle.intended_use}"]
     return "\n".join(lines)
 
 

@@ -52,8 +52,7 @@ def showing_lesion(
     yield
     if roi.GetScene() is None:
         return
-    _show_cam(roi, CAM_ROLE, lesion, "heat map", cam, colours, folder)
-    yield
+    yield from _showing_cam(_node_of(roi, CAM_ROLE, "ScalarVolumeNode", folder), lesion, "heat map", cam, colours)
     if roi.GetScene() is None:
         return
     table = _node_of(roi, TABLE_ROLE, "TableNode", folder)
@@ -63,29 +62,35 @@ def showing_lesion(
     for stage in lesion.phase_shapley:
         if roi.GetScene() is None:
             return
-        _show_chart(roi, lesion, stage, folder)
-        yield
+        yield from _showing_chart(roi, lesion, stage, folder)
 
 
 def show_map(roi: Any, lesion: LesionDiagnosis, of: str, cam: PlacedCam, colours: Any) -> Any:
     """Give a ROI the map of its lesion for another outcome than the decided side, and return its volume."""
     # which outcome was asked for is no result, so it may stand in the name of a file
-    return _show_cam(roi, MAP_ROLE + of, lesion, f"heat map {of}", cam, colours, folder_of(roi))
-
-
-def _show_cam(roi: Any, role: str, lesion: LesionDiagnosis, what: str, cam: PlacedCam, colours: Any, folder: int) -> Any:
-    volume = _node_of(roi, role, "ScalarVolumeNode", folder)
-    threshold = threshold_of(volume)
-    with _labelled(volume, lesion, what):
-        fill_volume(volume, cam.array, cam.ijk_to_ras)
-    show_cam(volume, colours, threshold)
+    volume = _node_of(roi, MAP_ROLE + of, "ScalarVolumeNode", folder_of(roi))
+    for _break in _showing_cam(volume, lesion, f"heat map {of}", cam, colours):
+        pass
     return volume
 
 
-def _show_chart(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> None:
+def _showing_cam(volume: Any, lesion: LesionDiagnosis, what: str, cam: PlacedCam, colours: Any) -> Iterator[None]:
+    threshold = threshold_of(volume)
+    with _labelled(volume, lesion, what):
+        fill_volume(volume, cam.array, cam.ijk_to_ras)
+    yield
+    if volume.GetScene() is not None:
+        show_cam(volume, colours, threshold)
+        yield
+
+
+def _showing_chart(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> Iterator[None]:
     shapley = lesion.phase_shapley[stage]
     table = _node_of(roi, BARS_ROLE + stage, "TableNode", folder)
     chart = _node_of(roi, CHART_ROLE + stage, "PlotChartNode", folder)
+    yield
+    if roi.GetScene() is None:
+        return
     # the chart hears of its bars, and they of the table
     with _labelled(chart, lesion, f"{STAGE_NAMES[stage]} chart"):
         with _labelled(table, lesion, f"{STAGE_NAMES[stage]} bars"):
@@ -95,6 +100,7 @@ def _show_chart(roi: Any, lesion: LesionDiagnosis, stage: str, folder: int) -> N
     for bars in series:
         bars.SetAttribute(LESION_ATTRIBUTE, lesion.id)
         put(bars, folder)
+    yield
 
 
 def remove_result(roi: Any, exam_folder: int) -> None:

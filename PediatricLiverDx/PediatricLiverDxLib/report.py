@@ -27,7 +27,7 @@ _STAGE_NAMES = {
     "align": "Aligning the phases",
     "load": "Loading the networks",
     "detect": "Finding lesions",
-    "classify": "Classifying, attention maps, phase contributions",
+    "classify": "Classifying, heat maps, phase contributions",
     "gate": "Comparing with the training exams",
     "write": "Writing the files",
 }
@@ -161,9 +161,9 @@ def _lesion(lesion: LesionDiagnosis, diagnosis: Diagnosis, aligned: AlignedExam,
 {pictures.grid(lesion)}</div>
 <h3>What the networks saw, and where they looked</h3>
 <div class="picture crops">
-<p class="soft small">Everything outside the box is hidden from the networks. The colours show which parts of the box spoke most for
-{escape(wording.noun(wording.side_of(lesion)))} (Grad-CAM, all networks together); they do not outline the tumour.</p>
-<input class="toggle" type="checkbox" id="{toggle}" checked><label class="switch" for="{toggle}">Show where they looked</label>
+<p class="soft small">Everything outside the box is hidden from the networks. The heat map shows which parts of the box spoke most for
+{escape(wording.noun(wording.side_of(lesion)))} (Grad-CAM, all networks together); it does not outline the tumour.</p>
+<input class="toggle" type="checkbox" id="{toggle}" checked><label class="switch" for="{toggle}">Show the heat map</label>
 <span class="scale">less <i></i> more</span>{crop_grid(lesion, aligned.present, pictures)}</div>
 <h3>How sure the networks are</h3>
 {_sureness(lesion, diagnosis)}
@@ -235,7 +235,7 @@ def _provenance(diagnosis: Diagnosis) -> str:
 <th class="n" scope="col">Fit</th><th class="n" scope="col">Moved, mean (most)</th></tr></thead><tbody>{rows}</tbody></table></div>
 <div class="pair"><div><h3>Software</h3><dl>
 <dt>Program</dt><dd>PediatricLiverDx {escape(__version__)}</dd>
-<dt>Trained networks</dt><dd>{escape(bundle.name)} {escape(bundle.version)}</dd>
+<dt>Model</dt><dd>{escape(bundle.name)} {escape(bundle.version)}</dd>
 <dt>Trained on</dt><dd>{escape(bundle.trained_on)}</dd>
 <dt>Intended use</dt><dd>{escape(bundle.intended_use)}</dd>
 <dt>SHA-256</dt><dd><code>{escape(bundle.sha256)}</code></dd></dl></div>

@@ -77,7 +77,7 @@ def read_cam(path: Path) -> PlacedCam:
     try:
         image = sitk.ReadImage(str(path), sitk.sitkFloat32)
     except RuntimeError:  # what it says holds the path
-        raise InputError(f"The map {path.name} cannot be read, expected it beside the result; diagnose the exam again.") from None
+        raise InputError(f"The heat map {path.name} cannot be read, expected it beside the result; diagnose the exam again.") from None
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     matrix[:3, 3] = image.GetOrigin()

@@ -199,6 +199,7 @@ class ExamPanel(VTKObservationMixin):
         self.connect(None)
         self.session.changed = self.session.progressed = lambda: None
         self.model.stop()
+        self.phases.stop_assigning()
         self.views.leave()
         self.removeObservers()
 
@@ -236,6 +237,7 @@ class ExamPanel(VTKObservationMixin):
     def _scene_closes(self, *arguments: Any) -> None:
         was_busy = self.session.is_busy
         self.session.abandon(_("The scene was closed, so the run was stopped."))
+        self.phases.stop_assigning()
         self._unwatch()
         if self._has_folded:
             self._has_folded = False

@@ -401,7 +401,9 @@ def _diagnosed(diagnosis: Diagnosis) -> str:
     if not lesions:
         return _("No lesion was found.")
     if len(lesions) == 1:
-        return _("{lesion}: {result}.").format(lesion=wording.lesion_name(lesions[0]), result=wording.short_result(lesions[0]))
+        # a number and its percent sign stay on one line
+        result = wording.short_result(lesions[0]).replace(" %", "\N{NO-BREAK SPACE}%")
+        return _("{lesion}: {result}.").format(lesion=wording.lesion_name(lesions[0]), result=result)
     malignant = sum(wording.side_of(lesion) == "malignant" for lesion in lesions)
     return _("{n} lesions: {malignant} judged malignant, {benign} benign.").format(
         n=len(lesions), malignant=malignant or _("none"), benign=len(lesions) - malignant or _("none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -25,6 +26,8 @@ class PhasesSection:
         self._lines = {"PC": ui.pcStatus, "AP": ui.apStatus, "PVP": ui.pvpStatus, "DP": ui.dpStatus}
         self._note = ui.phasesNote
         self._button = ui.assignButton
+        #: The steps of finding out that is under way.
+        self._assigning: Iterator[None] | None = None
         self._button.clicked.connect(self.assign)
 
     def set_scene(self, scene: Any) -> None:
@@ -52,13 +55,43 @@ class PhasesSection:
 
     def assign(self, *arguments: Any) -> None:
         """Recognise the phases of the loaded volumes and show them side by side."""
-        parameters = self._panel.parameters
-        if parameters is None or self._panel.session.is_busy:
+        if self._panel.parameters is None or self._panel.session.is_busy or self._assigning is not None:
+            return
+        self._note.setText("")
+        self._assigning = exam_input.assigning_phases(self._candidates(), self._panel.application.tags_of)
+        self._step(self._assigning)
+
+    def stop_assigning(self) -> None:
+        """Give up finding out: the scene is another one."""
+        self._assigning = None
+
+    def _step(self, steps: Iterator[None]) -> None:
+        """Go one step on: where names tell nothing the images are looked at, which takes a while."""
+        if steps is not self._assigning:
             return
         try:
-            found, notes = exam_input.assign_phases(self._candidates(), self._panel.application.tags_of)
+            next(steps)
+        except StopIteration as end:
+            self._assigning = None
+            self._take(*end.value)
         except InputError as error:
-            found, notes = {}, [str(error)]
+            self._assigning = None
+            self._take({}, [str(error)])
+        except Exception:
+            self._assigning = None
+            raise
+        else:
+            if not self._panel.text_of(self._note):
+                self._note.setText(_("The names do not tell all phases: looking at the images…"))
+                self._panel.refresh()
+            self._panel.application.later(0, lambda: self._step(steps))
+
+    def _take(self, found: Mapping[str, exam_input.PhaseAssignment], notes: list[str]) -> None:
+        """Use what was found out, unless something runs by now or a volume has gone meanwhile."""
+        parameters = self._panel.parameters
+        gone = any(assignment.node.GetScene() is not self._panel.scene for assignment in found.values())
+        if parameters is None or self._panel.session.is_busy or gone:
+            found, notes = {}, [_("The volumes changed meanwhile. Click again.")]
         if found:
             for phase, assignment in found.items():
                 how = assignment.how if assignment.sure else _("{how}, not certain").format(how=assignment.how)
@@ -79,7 +112,7 @@ class PhasesSection:
             text = self._line(phase, volumes[phase]) if phase in volumes else ""
             self._lines[phase].setText(text)
             self._lines[phase].setVisible(bool(text))
-        self._button.setEnabled(not busy and self._panel.parameters is not None)
+        self._button.setEnabled(not busy and self._assigning is None and self._panel.parameters is not None)
         self._note.setVisible(bool(self._panel.text_of(self._note)))
 
     def _line(self, phase: str, volume: Any) -> str:
