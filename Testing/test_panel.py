@@ -568,7 +568,7 @@ def test_the_heat_map_says_for_what_it_is_and_can_be_had_for_another_class(host,
         other = wait_for_map(host, diagnosed, of)
         assert exam_views.overlay(slicer.mrmlScene) is other is not decided
         assert wording.noun(of) in diagnosed.ui.camLabel.text and wording.chance(lesion, of) in diagnosed.ui.camLabel.text
-        title = f"Heat map\n{combo.itemText(OUTCOMES.index(of) + 1).lower()}"
+        title = f"Heat map\n{wording.outcome(of)}"
         assert host.wait(lambda t=title: [one.GetTitleText() for one in of_class(slicer.mrmlScene, LEGEND)] == [t], PATIENCE)
         # the report and the state of the lesions have nothing to do with it
         assert diagnosed.session.results == results and diagnosed.session.exam.row_of(roi).fresh == "fresh"

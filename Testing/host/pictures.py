@@ -97,5 +97,6 @@ def _story(stage: Stage, sample_data: Any) -> Iterator[str]:
     center = [0.0] * 3
     roi.GetCenterWorld(center)
     roi.SetCenterWorld(center[0] + 12, center[1], center[2])
-    turn(0.2)
+    # until it counts as let go of, and can be undone
+    turn(1.0)
     yield "corrected"

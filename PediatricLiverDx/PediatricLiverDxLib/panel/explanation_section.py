@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ from ..vocabulary import CLASS_NAMES, OUTCOMES
 from ..volume_nodes import is_empty_map
 
 _STAGES = ("stage1", "stage2")
+
+#: Letters in a line of the legend: more would lie over the liver.
+_LEGEND_LETTERS = 14
 
 
 class ExplanationSection:
@@ -104,14 +108,15 @@ class ExplanationSection:
 
     def _cam_text(self, roi: Any, lesion: Any, of: str) -> str:
         name, side = wording.lesion_name(lesion), wording.side_of(lesion)
+        scale = _("Each map has a scale of its own, and its brightest area may be in another slice.")
         if is_empty_map(self._panel.session.exam.cam_node(roi, of)):
             text = _("Nothing in {lesion} speaks for {outcome}.")
         elif of == side:
             text = _("Bright areas speak for {outcome} in {lesion}; they do not outline the tumour.")
         elif of in CLASS_NAMES:
-            text = _("Bright areas speak for {outcome} ({percent}) rather than {other} in {lesion}. Each map has a scale of its own.")
+            text = _("Bright areas speak for {outcome} ({percent}) rather than {other} in {lesion}.") + " " + scale
         else:
-            text = _("Bright areas speak for {outcome} ({percent}) in {lesion}. Each map has a scale of its own.")
+            text = _("Bright areas speak for {outcome} ({percent}) in {lesion}.") + " " + scale
         text = text.format(
             outcome=wording.noun(of), other=wording.noun(wording.opposite(of)), percent=wording.chance(lesion, of), lesion=name
         )
@@ -152,7 +157,8 @@ class ExplanationSection:
 
     def _show_legend(self, cam: Any | None, of: str) -> None:
         if cam is not None:
-            exam_views.show_legend(self._panel.scene, cam, f"{_('Heat map')}\n{_outcome(of).lower()}")
+            title = [_("Heat map"), *textwrap.wrap(_outcome(of).lower(), _LEGEND_LETTERS)]
+            exam_views.show_legend(self._panel.scene, cam, "\n".join(title))
         exam_views.set_overlay(self._panel.scene, *self._shown[1])
 
     def _chart(self, roi: Any | None) -> Any | None:
