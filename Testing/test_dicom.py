@@ -271,7 +271,7 @@ def test_truncated_header_is_counted(tmp_path):
 def test_images_without_position_are_said(tmp_path):
     write_series(tmp_path / "a", CT)
     write_series(tmp_path / "b", CT, ImagePositionPatient=None)
-    assert "8 CT images carry no position" in read_disc(tmp_path).warnings[0]
+    assert "8 CT images carry no usable position" in read_disc(tmp_path).warnings[0]
 
 
 def test_two_patients_are_refused_without_naming_them(tmp_path):

@@ -35,6 +35,9 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 #: Two positions along the normal closer than this (mm) are the same position.
 SAME_POSITION_MM = 0.02
 
+#: No scanner is as large.
+_FAR_MM = 1e5
+
 _KINDS = (  # what a SOP class that is no CT image is called, by the start of its UID
     ("1.2.840.10008.5.1.4.1.1.88.", "dose or structured report"),
     ("1.2.840.10008.5.1.4.1.1.66.", "segmentation"),
@@ -111,6 +114,7 @@ class Series:
     uid: str
     patient: Patient
     kev: float | None = None
+    thickness: float | None = None
     number: int = 0
     stack_mm: float = 0.0
 
@@ -242,7 +246,7 @@ def read_disc(folder: Path) -> Disc:
         notes.append(text)
         of_no_use.append(f"{unreadable} damaged or locked files")
     if no_position:
-        notes.append(f"{no_position} CT images carry no position, orientation or pixel spacing and are left out.")
+        notes.append(f"{no_position} CT images carry no usable position, orientation, pixel spacing or size and are left out.")
         of_no_use.append(f"{no_position} CT images without position")
     return Disc(_labelled(series), tuple(notes), tuple(of_no_use))
 
@@ -320,7 +324,11 @@ def _image(path: Path, frame: int, header: Dataset, group: dict, facts: tuple) -
     position = numbers_of(value("ImagePositionPatient"), 3)
     orientation = numbers_of(value("ImageOrientationPatient"), 6)
     spacing = numbers_of(value("PixelSpacing"), 2)
-    if position is None or orientation is None or spacing is None or min(spacing) <= 0 or not header.get("Rows"):
+    if position is None or orientation is None or spacing is None or min(spacing) <= 0:
+        return None, None
+    if not header.get("Rows") or not header.get("Columns"):
+        return None, None
+    if np.linalg.norm(np.cross(orientation[:3], orientation[3:])) < 0.5 or np.abs(position).max() > _FAR_MM:
         return None, None
     slope, intercept = numbers_of(value("RescaleSlope"), 1), numbers_of(value("RescaleIntercept"), 1)
     seconds = seconds_of(group.get("FrameAcquisitionDateTime") or group.get("FrameReferenceDateTime")) or acquired(header)
@@ -367,6 +375,7 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         uid=str(header.get("SeriesInstanceUID", "")),
         patient=patient_of(header),
         kev=(numbers_of(header.get("MonoenergeticEnergyEquivalent"), 1) or (None,))[0],
+        thickness=(numbers_of(header.get("SliceThickness"), 1) or (None,))[0],
     )
     refuse_two_patients([patient_of(facts[0]) for _, facts in images])
     stack = np.array([s.position for s in series.slices]) @ series.normal

@@ -43,6 +43,9 @@ UNEVEN = 0.1
 MAX_GAP_SLICES = 2
 MAX_FILLED = 0.1
 
+#: Slices further apart than this many of their thickness leave gaps.
+_APART = 1.5
+
 #: From this gantry tilt in the headers on, positions that show none are doubted.
 TILT_DEGREES = 1.0
 
@@ -71,6 +74,9 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     if len(rows) < size[2]:
         missing = f"{size[2] - len(rows)} of {size[2]} slices are missing"
         notes.append(grave(f"{series.label}: {missing}; they are interpolated from their neighbours."))
+    if series.thickness and spacing > _APART * series.thickness:
+        text = f"slices are {series.thickness:.1f} mm thick but {spacing:.1f} mm apart"
+        notes.append(grave(f"{series.label}: {text}, so every other one may be missing; copy the whole series again if there are more."))
     without = sum(s.rescale is None for s in slices)
     if 0 < without < len(slices):
         raise InputError(
@@ -196,11 +202,17 @@ def _fill(volume: np.ndarray, rows: np.ndarray) -> None:
 
 
 def _integral(one: Slice) -> bool:
-    return all(float(number).is_integer() for number in one.rescale or (1.0, 0.0))
+    return all(float(number).is_integer() and abs(number) <= _LARGEST_INTEGER for number in one.rescale or (1.0, 0.0))
 
+
+#: Slopes and intercepts up to this are computed with 32 bits.
+_LARGEST_INTEGER = 20_000
 
 #: Unsigned stored values from here on are negative ones that were written as unsigned (-2000 as 63536): no CT reaches them.
 _WRAPPED = 63_000
+
+#: More values than this are no padding.
+_PADDING_VALUES = 8
 
 
 class SlicePixels:
@@ -222,7 +234,10 @@ class SlicePixels:
         stored = frames[one.frame]
         slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
         hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
-        hu[self._is_padding(stored)] = AIR
+        padding = self._is_padding(stored)
+        if intercept > AIR // 2 and len(np.unique(stored[padding])) > _PADDING_VALUES:
+            raise InputError(f"{self._label}: expected negative HU in signed pixels, got them in unsigned ones; export the series again.")
+        hu[padding] = AIR
         return np.clip(hu, -32768, 32767).astype(np.int16) if _integral(one) else hu.astype(np.float32)
 
     def _is_padding(self, stored: np.ndarray) -> np.ndarray:
@@ -247,6 +262,8 @@ class SlicePixels:
             ) from error
         if stored is None:
             raise InputError(f"{self._label}: a slice's file is cut short before its pixels; copy the exam again.")
+        if header.get("BitsAllocated") is None:
+            raise InputError(f"{self._label}: expected the number of bits of a pixel in every file, got none; export the series again.")
         self._padding = _padding_of(header)
         if syntax not in _NATIVE:
             return self._decompress(header, syntax)

@@ -32,6 +32,10 @@ SAME_PLACE_MM = 1.0
 #: More files than that are an archive, not an exam.
 MAX_FILES = 30_000
 
+#: NIfTI's codes of numbers, and those of colours and complex ones.
+_NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_NIFTI_OTHER_TYPES = {32, 128, 1536, 1792, 2048, 2304}
+
 #: Bytes of an element in MetaImage.
 _META_BYTES = {
     b"CHAR": 1, b"UCHAR": 1, b"SHORT": 2, b"USHORT": 2, b"INT": 4, b"UINT": 4, b"FLOAT": 4, b"DOUBLE": 8, b"LONG_LONG": 8, b"ULONG_LONG": 8,
@@ -116,8 +120,11 @@ def read_volume_file(path: Path) -> sitk.Image:
     with path.open("rb") as file:  # an OSError says more than what ITK makes of it
         if not file.read(1):
             raise InputError(f"{name}: expected a CT volume, got an empty file; copy or convert it again.")
+    _refuse_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    # what ITK thinks of a header goes to standard error, where one sentence is to stand
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -141,6 +148,32 @@ def read_volume_file(path: Path) -> sitk.Image:
         return reader.Execute()
     except RuntimeError as error:
         raise InputError(f"{name}: the file is damaged or cut short; copy or convert it again.") from error
+
+
+def _refuse_header(path: Path) -> None:
+    """Refuse a header of nonsense, of which ITK's reader writes to standard error, or one without voxel size, for which it takes 1 mm."""
+    name, kind = path.name, suffix(path)
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    if kind.startswith(".nii"):
+        try:
+            with _open_nifti(path) as file:
+                header = file.read(540)
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"{name}: the file is damaged or cut short; copy or convert it again.") from error
+        if len(header) == 540 and {int.from_bytes(header[:4], order) for order in ("little", "big")} & {348, 540}:
+            dim, spacing, code = _nifti_geometry(header)
+            if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or code not in _NIFTI_TYPES.keys() | _NIFTI_OTHER_TYPES:
+                raise InputError(f"{name}: expected a NIfTI, NRRD or MetaImage volume, got a damaged header; convert it again.")
+            if not np.all(np.isfinite(spacing)) or not np.all(spacing):
+                sizes = " x ".join(f"{size:g}" for size in spacing)
+                raise InputError(f"{name}: expected a voxel size in mm, got {sizes}; convert it again from DICOM.")
+        return
+    fields = (b"space directions:", b"spacings:") if kind in (".nrrd", ".nhdr") else (b"ElementSpacing", b"ElementSize")
+    text = start.partition(b"\n\n")[0] if fields[0].endswith(b":") else start.partition(b"ElementDataFile")[0]
+    known = start.startswith(b"NRRD") or b"DimSize" in text
+    if known and len(text) < len(start) and not any(re.search(rb"^" + field, text, re.MULTILINE) for field in fields):
+        raise InputError(f"{name}: expected a voxel size in mm, got a header without one; convert it again from DICOM.")
 
 
 def _refuse_unsound_nifti(path: Path) -> None:
@@ -251,5 +284,14 @@ def _nifti_layout(header: bytes) -> tuple[int, int, np.dtype]:
     else:
         dim = np.frombuffer(header, f"{order}i2", 8, 40)
         code, offset = np.frombuffer(header, f"{order}i2", 1, 70)[0], np.frombuffer(header, f"{order}f4", 1, 108)[0]
-    kind = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}.get(int(code), "u1")
+    kind = _NIFTI_TYPES.get(int(code), "u1")
     return int(offset), int(np.prod(dim[1 : 1 + int(dim[0])].astype(np.int64))), np.dtype(order + kind)
+
+
+def _nifti_geometry(header: bytes) -> tuple[list[int], np.ndarray, int]:
+    """Return dim, the voxel size (x, y, z) and the code of the type, from a NIfTI-1 or NIfTI-2 header."""
+    order = "<" if int.from_bytes(header[:4], "little") in (348, 540) else ">"
+    version_2 = int(np.frombuffer(header, f"{order}i4", 1)[0]) == 540
+    whole, real, dim_at, code_at, spacing_at = ("i8", "f8", 16, 12, 112) if version_2 else ("i2", "f4", 40, 70, 80)
+    dim = np.frombuffer(header, order + whole, 8, dim_at).tolist()
+    return dim, np.frombuffer(header, order + real, 3, spacing_at), int(np.frombuffer(header, f"{order}i2", 1, code_at)[0])
