@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,14 @@ class Application:
         manager = slicer.app.layoutManager()
         if manager is not None:
             manager.setLayout(layout)
+
+    def widen_view_labels(self, views: Sequence[str]) -> None:
+        """Let the labels of slice views be seen whole: in a narrow view the application leaves room for two letters only."""
+        manager = slicer.app.layoutManager()
+        for view in views if manager is not None else ():
+            widget = manager.sliceWidget(view)
+            for label in slicer.util.findChildren(widget, name="ViewLabel") if widget is not None else ():
+                label.setMinimumWidth(value_of(label.sizeHint).width())
 
     def colors_logic(self) -> Any | None:
         module = getattr(slicer.modules, "colors", None)

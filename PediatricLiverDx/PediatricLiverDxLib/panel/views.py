@@ -50,6 +50,7 @@ class Views:
     def _fit(self, scene: Any, volumes: Mapping[str, Any]) -> None:
         if self.are_shown and self._phases == {phase: volume.GetID() for phase, volume in volumes.items()}:
             exam_views.fit_views(scene, volumes)
+            self._application.widen_view_labels([exam_views.view_tag(phase) for phase in volumes])
 
     def leave(self) -> None:
         """Bring the former layout back, unless the user chose another meanwhile."""
