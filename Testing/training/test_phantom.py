@@ -14,7 +14,7 @@ from training.phantom.canvas import TISSUES, Canvas
 from training.phantom.cli import entity_of
 from training.phantom.fields import smooth_field
 from training.phantom.generate import generate
-from training.phantom.mass import choose_centres
+from training.phantom.mass import bulge, choose_centres
 from training.phantom.organs import tissue_samples
 from training.phantom.vessels import grow_tree
 
@@ -48,7 +48,7 @@ def test_smooth_field_has_zero_mean_and_unit_deviation():
 ORGAN_HU = {
     "aorta": ((38, 48), (250, 350), (135, 170), (110, 130)),
     "portal vein": ((38, 48), (60, 110), (150, 190), (110, 130)),
-    "spleen": ((57, 65), (110, 160), (115, 132), (95, 110)),
+    "spleen": ((57, 65), (110, 150), (115, 130), (95, 110)),
     "kidney cortex": ((41, 49), (150, 200), (160, 190), (140, 170)),
     "liver": ((61, 79), (72, 95), (100, 125), (88, 105)),
 }
@@ -190,3 +190,37 @@ def test_a_lesion_without_room_keeps_the_others_where_they_belong():
     centres = choose_centres(np.random.default_rng(0), canvas, liver, [(20.0,) * 3, (300.0,) * 3, (10.0,) * 3])
     assert len(centres) == 3 and centres[1] is None
     assert np.linalg.norm(np.subtract(centres[0], centres[2])) > 0.55 * 30
+
+
+def _ball_of_liver():
+    axis = np.arange(-80.0, 81.0, 2.0)
+    canvas = Canvas(axis.astype(np.float32), axis, axis)
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    from_middle = np.sqrt(z**2 + y**2 + x**2).astype(np.float32)
+    return canvas, from_middle - 40.0, from_middle - 75.0
+
+
+@pytest.mark.parametrize("exophytic", [0.1, 0.35, 0.6])
+def test_an_exophytic_lesion_has_its_centre_outside_the_liver(exophytic):
+    canvas, liver, abdomen = _ball_of_liver()
+    for seed in range(5):
+        (centre,) = choose_centres(np.random.default_rng(seed), canvas, liver, [(30.0,) * 3], [exophytic], abdomen)
+        assert np.linalg.norm(centre) - 40.0 == pytest.approx(exophytic * 15.0, abs=3.0)
+        (inside,) = choose_centres(np.random.default_rng(seed), canvas, liver, [(30.0,) * 3], [0.0], abdomen)
+        assert np.linalg.norm(inside) < 39.0
+
+
+def test_where_the_abdomen_has_no_room_an_exophytic_lesion_lies_inside():
+    canvas, liver, _ = _ball_of_liver()
+    (centre,) = choose_centres(np.random.default_rng(1), canvas, liver, [(30.0,) * 3], [0.6], liver - 2.0)
+    assert np.linalg.norm(centre) < 39.0
+
+
+def test_the_livers_outline_bulges_with_an_exophytic_lesion_as_far_as_there_is_room():
+    canvas, liver, _ = _ball_of_liver()
+    abdomen = np.broadcast_to((canvas.x - 60.0).astype(np.float32), liver.shape)
+    bulging = bulge(canvas, liver, abdomen, [((0.0, 0.0, 48.0), (30.0,) * 3)])
+    middle = len(canvas.x) // 2
+    assert bulging[middle, middle, np.argmin(np.abs(canvas.x - 56.0))] < 0 < liver[middle, middle, np.argmin(np.abs(canvas.x - 56.0))]
+    assert bulging[middle, middle, np.argmin(np.abs(canvas.x - 62.0))] > 0, "the wall does not yield"
+    assert np.array_equal(bulging[:, :, canvas.x < 0], liver[:, :, canvas.x < 0])

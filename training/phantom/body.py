@@ -77,12 +77,13 @@ def draw_frame(rng: np.random.Generator, build: Build) -> Frame:
 
 @dataclass(frozen=True)
 class Rooms:
-    """Signed distances (mm, negative inside) that later tissues respect, float32 (nz, ny, nx)."""
+    """Signed distances (mm, negative inside) that later tissues respect, float32 (nz, ny, nx); and muscle's HU in PHASES."""
 
     skin: np.ndarray
     cavity: np.ndarray
     abdomen: np.ndarray
     spine: np.ndarray
+    muscle_hu: np.ndarray
 
 
 def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: Frame, contrast: Contrast) -> Rooms:
@@ -122,7 +123,7 @@ def paint_body(rng: np.random.Generator, canvas: Canvas, c: Coordinates, frame: 
     spine = _paint_spine(rng, canvas, c, frame, fat_edge)
     _paint_ribs(rng, canvas, c, frame, cavity)
     abdomen = np.maximum(cavity + 1.5, -above + (1.2 + 1.5 * build.scale))
-    return Rooms(skin=depth, cavity=cavity, abdomen=abdomen, spine=spine)
+    return Rooms(skin=depth, cavity=cavity, abdomen=abdomen, spine=spine, muscle_hu=muscle_hu)
 
 
 def _paint_back(rng, canvas, c, frame, muscle_hu, fat_hu, fat_edge) -> None:
@@ -225,7 +226,7 @@ def _paint_ribs(rng, canvas, c, frame, cavity) -> None:
         world[wall] += occupancy * (hu - world[wall])
 
 
-def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, muscle_hu: np.ndarray) -> None:
+def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms) -> None:
     """Paint the psoas muscles, which widen downwards beside the lumbar spine."""
     build = frame.build
     top = -0.55 * build.liver_length
@@ -234,4 +235,4 @@ def paint_psoas(canvas: Canvas, c: Coordinates, frame: Frame, rooms: Rooms, musc
         end = np.array([top - 160.0 * build.scale, frame.spine_centre_y - 8 * build.scale, side * 1.15 * build.vertebra_width])
         shape = canvas.refine(capsule(*c.coarse().at(...), start, end, 0.12 * build.vertebra_width, 0.62 * build.vertebra_width))
         shape = np.maximum(np.maximum(shape, rooms.cavity), 0.5 - rooms.spine)
-        canvas.paint_shape(canvas.everywhere, shape, muscle_hu, "muscle")
+        canvas.paint_shape(canvas.everywhere, shape, rooms.muscle_hu, "muscle")

@@ -33,7 +33,7 @@ from .fields import smooth_field, soft_step
 from .growth import Build, draw_build
 from .kinetics import Contrast, Perfusion, draw_contrast
 from .lesions import LesionPlan, draw_age, draw_plans, paint
-from .mass import choose_centres, push_aside
+from .mass import bulge, choose_centres, push_aside
 from .vessels import GreatVessels, draw_great_vessels, grow_tree, paint_great_vessels, paint_tree, tube_distance
 from .viscera import (
     draw_liver_tissue,
@@ -102,11 +102,14 @@ def generate(
         drawn = draw_plans(rng, entity, age, max(largest, 15.0))
         largest_plan = max(drawn, key=lambda plan: max(plan.diameters_mm))
         undisturbed = liver_shape(np.random.default_rng(liver_seed), canvas, coordinates, frame, rooms)
-        found = choose_centres(rng, canvas, undisturbed, [plan.diameters_mm for plan in drawn])
+        outside = [plan["exophytic"] for plan in drawn]
+        found = choose_centres(rng, canvas, undisturbed, [plan.diameters_mm for plan in drawn], outside, rooms.abdomen)
         plans = [plan for plan, centre in zip(drawn, found, strict=True) if centre]
         centres = [centre for centre in found if centre]
     viscera = push_aside(rng, canvas, coordinates, rooms.spine, [(c, p.diameters_mm) for c, p in zip(centres, plans, strict=True)])
     liver = liver_shape(np.random.default_rng(liver_seed), canvas, viscera, frame, rooms)
+    exophytic = [(centre, plan.diameters_mm) for centre, plan in zip(centres, plans, strict=True) if plan["exophytic"]]
+    liver = bulge(canvas, liver, rooms.abdomen, exophytic)
 
     vessels = draw_great_vessels(rng, frame, top + 10.0, bottom - 10.0)
     _paint_organs(np.random.default_rng(organ_seed), canvas, viscera, frame, rooms, liver, tissue, vessels, contrast)
@@ -190,8 +193,7 @@ def _bend(rng: np.random.Generator, canvas: Canvas, build: Build) -> Coordinates
 
 
 def _paint_organs(rng, canvas, c, frame: Frame, rooms, liver, tissue, vessels: GreatVessels, contrast) -> None:
-    muscle = contrast.hu(Perfusion(58, blood_volume=0.02, interstitium=0.12, mean_transit_s=35))
-    paint_psoas(canvas, c, frame, rooms, muscle)
+    paint_psoas(canvas, c, frame, rooms)
     paint_bowel(rng, canvas, c, frame, rooms, liver, contrast)
     paint_pancreas(rng, canvas, c, frame, contrast)
     paint_kidneys(rng, canvas, c, frame, rooms, contrast)

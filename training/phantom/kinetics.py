@@ -107,7 +107,7 @@ def draw_contrast(rng: np.random.Generator, age_years: float, iodine_gain: float
     return Contrast(
         times_s=(float(arterial), float(np.clip(portal, arterial + 12.0, 80.0)), float(np.clip(rng.normal(125.0, 18.0), 95.0, 200.0))),
         first_pass=float(205.0 * dose * rng.lognormal(0.0, 0.1)),
-        plateau=float(152.0 * dose),
+        plateau=float(141.0 * dose),
         arrival_peak_s=float(np.clip(peak, 13.0, 26.0)),
         decay_s=float(rng.uniform(140.0, 190.0)),
         gut_transit_s=float(rng.uniform(8.0, 13.0)),

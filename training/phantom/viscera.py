@@ -17,7 +17,7 @@ from .fields import smooth_field, smooth_maximum, smooth_minimum, soft_step
 from .kinetics import Contrast, Perfusion
 
 #: Medians over children; the unenhanced HU of each child is drawn around them.
-SPLEEN = Perfusion(59, blood_volume=0.11, interstitium=0.44, mean_transit_s=11)
+SPLEEN = Perfusion(59, blood_volume=0.105, interstitium=0.42, mean_transit_s=12)
 KIDNEY_CORTEX = Perfusion(43, blood_volume=0.26, interstitium=1.0, mean_transit_s=36)
 KIDNEY_MEDULLA = Perfusion(38, blood_volume=0.07, interstitium=1.45, mean_transit_s=65)
 
