@@ -137,9 +137,14 @@ def test_a_phase_that_is_not_certain_says_so(host, panel, monkeypatch):
 
     volume = slicer.util.addVolumeFromArray(np.zeros((12, 8, 8), np.int16), name="series 5")
     guess = exam_input.PhaseAssignment(volume, "image brightness", False)
-    monkeypatch.setattr(exam_input, "assign_phases", lambda volumes, tags_of: ({"DP": guess}, ["series 5: taken as delayed."]))
+
+    def guessing(volumes, tags_of):
+        yield
+        return {"DP": guess}, ["series 5: taken as delayed."]
+
+    monkeypatch.setattr(exam_input, "assigning_phases", guessing)
     panel.ui.assignButton.click()
-    host.turn()
+    assert host.wait(lambda: panel.ui.dpStatus.text, PATIENCE)
     assert panel.ui.dpStatus.text == "From image brightness, not certain"
     assert panel.ui.phasesNote.text == "series 5: taken as delayed."
 
