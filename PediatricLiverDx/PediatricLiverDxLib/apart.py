@@ -24,7 +24,8 @@ import numpy as np
 def can_work_apart() -> bool:
     """Say whether this process may fork and share memory that grows.
 
-    A second thread may hold a lock that nobody in the new process would ever open; a limit to the size of files counts for memory too.
+    A second thread may hold a lock that nobody in the new process would ever open. (ONNX Runtime keeps one that sleeps, and is not used in
+    what is forked.) A limit to the size of files counts for memory as well.
     """
     if sys.platform != "linux" or threading.active_count() > 1:
         return False

@@ -154,15 +154,14 @@ def _run(
     tell = partial(_tell, options)
     timings = {"start": time.perf_counter() - started}
     tell("read", 0.0, "Reading the exam")
-    loader = ThreadPoolExecutor(1)
-    networks = loader.submit(work.networks, options.bundle, detector=not options.roi)
-    loader.shutdown(wait=False)
     rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
     if rois:
         rois = [replace(roi, id=str(n)) for n, roi in enumerate(rois, 1)]
-    found = work.read(Request(options.study, files or None, not options.no_align), networks, tell)
-    read = time.perf_counter()
-    opened = networks.result()
+    with ThreadPoolExecutor(1) as loader:
+        networks = loader.submit(work.networks, options.bundle, detector=not rois)
+        found = work.read(Request(options.study, files or None, not options.no_align), networks, tell)
+        read = time.perf_counter()
+        opened = networks.result()
     timings |= {**found.timings_s, "load": time.perf_counter() - read}
     return diagnose(found.exam, found.aligned, opened, rois=rois, progress=tell, timings_s=timings), found.aligned
 

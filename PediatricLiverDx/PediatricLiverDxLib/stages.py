@@ -99,18 +99,19 @@ class OneProcess:
 
 
 class OwnProcesses:
-    """Read, align and write the scene in processes of their own, which are forked at once: from here on there may be threads."""
+    """Read and align in a process of its own, which is forked at once, and write the scene in another, when the networks are gone."""
 
     def __init__(self) -> None:
         # what is there by now stays, and what comes is imported: nothing to look through for what is not needed any more
         gc.freeze()
         gc.disable()
         self._volumes = SharedMemory()
-        self._reader, self._writer = Apart(self._read), Apart(self._write)
+        self._processes = [Apart(self._read)]
 
     def read(self, request: Request, networks: Future, tell: Progress) -> ReadExam:
-        self._reader.tell(request)
-        while (said := self._reader.wait())[0] != "done":
+        (reader,) = self._processes
+        reader.tell(request)
+        while (said := reader.wait())[0] != "done":
             if networks.done():  # a bundle that cannot be used is said at once
                 networks.result()
             tell(*said)
@@ -129,19 +130,21 @@ class OwnProcesses:
             _ = networks.detector
         return networks
 
-    def scene(self) -> SceneApart:
-        return SceneApart(self._writer, self._volumes)
+    def scene(self) -> SceneApart | SceneHere:
+        if not can_work_apart():
+            return SceneHere()
+        self._processes.append(Apart(self._write))
+        return SceneApart(self._processes[-1], self._volumes)
 
     def _write(self, line: Line) -> None:
-        line.wait()
         here = SceneHere()
         line.tell(here.why_not())
         diagnosis, aligned, path, shape = line.wait()
         here.write(diagnosis, aligned.with_voxels(self._volumes.array(shape, np.int16)), path)
 
     def close(self) -> None:
-        self._reader.end()
-        self._writer.end()
+        for process in self._processes:
+            process.end()
 
 
 class SceneApart:
@@ -149,7 +152,6 @@ class SceneApart:
 
     def __init__(self, writer: Apart, volumes: SharedMemory) -> None:
         self._writer, self._volumes = writer, volumes
-        self._writer.tell("begin")
 
     def take(self, aligned: AlignedExam) -> AlignedExam:
         """Round the voxels in place, in half of their memory, and return the exam with what they are now."""
@@ -166,7 +168,8 @@ class SceneApart:
         return self._writer.wait()[0]
 
     def write(self, diagnosis: Diagnosis, aligned: AlignedExam, path: Path) -> None:
-        self._writer.tell(diagnosis, aligned.with_voxels(np.empty(0)), path, aligned.hu.shape)
+        lesions = tuple(replace(lesion, composites=None, cam_slices=None) for lesion in diagnosis.lesions)
+        self._writer.tell(replace(diagnosis, lesions=lesions), aligned.with_voxels(np.empty(0)), path, aligned.hu.shape)
         self._writer.wait()
 
 
