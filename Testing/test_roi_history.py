@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -96,8 +98,6 @@ def test_all_lesions_come_back_one_after_the_other(history):
 def test_after_another_diagnosis_only_the_box_comes_back(history):
     history, exam, rois = history
     history.remove(rois[1])
-    from dataclasses import replace
-
     other = replace(DIAGNOSIS, lesions=DIAGNOSIS.lesions[:1], warnings=("another",))
     exam.show(other, {"L1": rois[0].GetID()})
     back = history.undo()
@@ -122,3 +122,44 @@ def test_what_was_done_to_a_box_that_somebody_else_removed_is_passed_over(histor
     history.settled(rois)
     exam.remove_roi(rois[1])
     assert history.next == ("move", "Lesion 1")
+
+
+@pytest.mark.parametrize("transform_is_gone", [False, True])
+def test_a_box_removed_under_a_transform_comes_back_to_where_it_was(history, transform_is_gone):
+    history, exam, (roi, _) = history
+    transform = exam._scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    matrix = np.eye(4)
+    matrix[:3, 3] = 30, 40, 50
+    transform.SetMatrixTransformToParent(vtk_matrix(matrix))
+    roi.SetAndObserveTransformNodeID(transform.GetID())
+    before = shape_of(roi)
+    move(roi, 7, 0, 0)
+    history.settled([roi])
+    moved = shape_of(roi)
+    history.remove(roi)
+    if transform_is_gone:
+        exam._scene.RemoveNode(transform)
+    back = history.undo()
+    assert is_same(shape_of(back), moved) and (back.GetParentTransformNode() is None) == transform_is_gone
+    if not transform_is_gone:
+        assert history.undo() is back and is_same(shape_of(back), before)
+
+
+def test_a_box_comes_back_with_the_name_and_lock_that_the_radiologist_gave_it(history):
+    history, exam, rois = history
+    new = exam.add_roi((10, 20, 30))
+    for roi, name in ((new, "Segment VI"), (rois[0], "Segment II")):
+        roi.SetName(name)
+        roi.SetLocked(True)
+        history.watch([roi])
+        history.remove(roi)
+        back = history.undo()
+        assert (back.GetName(), bool(back.GetLocked())) == (name, True)
+
+
+def test_a_box_comes_back_without_a_name_that_another_lesion_has_by_now(history):
+    history, exam, rois = history
+    history.remove(rois[0])
+    exam.show(replace(DIAGNOSIS, lesions=DIAGNOSIS.lesions[:1], warnings=("another",)), {"L1": rois[1].GetID()})
+    history.undo()
+    assert [roi.GetName() for roi in exam.rois()] == ["Lesion 1", "New lesion 1"]

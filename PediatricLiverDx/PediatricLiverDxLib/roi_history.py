@@ -43,11 +43,13 @@ class _Moved:
 
 @dataclass(frozen=True)
 class _Removed:
-    """A ROI that was removed. id: of its node; shown: the result that was shown then."""
+    """A ROI that was removed. id: of its node; box: in space; below: under its parent transform; shown: the result that was shown then."""
 
     id: str
     name: str
+    is_locked: bool
     box: Roi
+    below: tuple[str, _Box] | None
     attributes: Mapping[str, str]
     shown: ShownResult | None
 
@@ -76,12 +78,17 @@ class RoiHistory:
                 self._known[roi.GetID()] = now
                 self._keep(_Moved(roi.GetID(), before))
 
-    def remove(self, roi: Any) -> None:
-        """Remove a box with everything that belongs to its lesion."""
-        if is_drawn(roi):
+    def remove(self, roi: Any) -> bool:
+        """Remove a box with everything that belongs to its lesion; says whether `undo` can bring it back: not one that is not drawn."""
+        is_kept = is_drawn(roi)
+        if is_kept:
             attributes = {name: value for name in _KEPT if (value := roi.GetAttribute(name)) is not None}
-            self._keep(_Removed(roi.GetID(), roi.GetName() or "", roi_of(roi), attributes, self._exam.shown()))
+            parent = roi.GetParentTransformNode()
+            below = (parent.GetID(), _box_of(roi)) if parent is not None else None
+            name, is_locked = roi.GetName() or "", bool(roi.GetLocked())
+            self._keep(_Removed(roi.GetID(), name, is_locked, roi_of(roi), below, attributes, self._exam.shown()))
         self._exam.remove_roi(roi)
+        return is_kept
 
     @property
     def next(self) -> tuple[str, str] | None:
@@ -102,18 +109,24 @@ class RoiHistory:
         roi = self._exam.node(step.id)
         # first, so that this is no change of its own
         self._known[step.id] = step.before
-        with one_event(roi):
-            roi.SetAndObserveObjectToNodeMatrix(vtk_matrix(step.before.matrix))
-            roi.SetSize(*step.before.size)
+        _put(roi, step.before)
         return roi
 
     def _bring_back(self, removed: _Removed) -> Any:
         roi = self._exam.add_box(removed.box)
         self._instead = {id: roi.GetID() if now == removed.id else now for id, now in self._instead.items()} | {removed.id: roi.GetID()}
+        if removed.below is not None and self._exam.node(removed.below[0]) is not None:
+            # what was done to it before is told below that transform
+            roi.SetAndObserveTransformNodeID(removed.below[0])
+            _put(roi, removed.below[1])
         for name, value in removed.attributes.items():
             roi.SetAttribute(name, value)
+        roi.SetLocked(removed.is_locked)
         if removed.shown is not None:
             self._exam.show_again(removed.shown, self._instead)
+        # unless another lesion is called so by now
+        if removed.name not in {other.GetName() for other in self._exam.rois()}:
+            roi.SetName(removed.name)
         self.watch([roi])
         # what was done to it before is of another node
         self._steps = [replace(step, id=roi.GetID()) if step.id == removed.id else step for step in self._steps]
@@ -121,6 +134,12 @@ class RoiHistory:
 
     def _keep(self, step: _Moved | _Removed) -> None:
         self._steps = [*self._steps[1 - _LONGEST :], step]
+
+
+def _put(roi: Any, box: _Box) -> None:
+    with one_event(roi):
+        roi.SetAndObserveObjectToNodeMatrix(vtk_matrix(box.matrix))
+        roi.SetSize(*box.size)
 
 
 def _box_of(roi: Any) -> _Box:
