@@ -334,3 +334,45 @@ def test_progress_never_goes_back_and_says_the_stage(session, volumes):
         seen.append(session.fraction)
     assert seen == sorted(seen)
     assert session.status.text == "Now classify"
+
+
+def test_a_lesion_removed_before_its_map_is_asked_for_is_one_sentence(session, volumes, exam):
+    _run(session, volumes)
+    _answer(session, exam)
+    failed, roi = [], session.exam.rois()[0]
+    session.worker.is_ready = False
+    session.map(volumes, "", roi, "HB", on_failed=lambda: failed.append(True))
+    session.exam.remove_roi(roi)
+    session.worker.waiting.pop()(session.worker.folder)
+    session.loop.run()
+    assert session.status.text == "The lesion was removed, so its heat map was not computed."
+    assert failed == [True] and not session.is_busy and len(session.worker.requests) == 1
+
+
+def test_is_warm_for_the_exam_that_the_worker_was_given(session, scene, volumes, exam):
+    assert not session.is_warm
+    _run(session, volumes)
+    _answer(session, exam)
+    assert session.is_warm
+    others = {phase: _volume(scene, phase, seed) for seed, phase in enumerate(("AP", "PVP"), 7)}
+    session.exam.set_phases(others)
+    session.exam.show(session_result(exam), {})
+    assert not session.is_warm
+
+
+def session_result(exam):
+    """Return a diagnosis with its CAMs as they are read from files."""
+    from dataclasses import replace
+
+    from PediatricLiverDxLib.result_document import place_cam
+
+    aligned, diagnosis = exam
+    return replace(diagnosis, lesions=tuple(replace(one, cam=place_cam(one.cam, aligned.grid)) for one in diagnosis.lesions))
+
+
+def test_it_is_told_that_a_result_begins_to_be_shown(session, volumes, exam):
+    seen = []
+    _run(session, volumes)
+    session.changed = lambda: seen.append(session.is_showing)
+    _answer(session, exam)
+    assert seen == [True, False]

@@ -703,3 +703,66 @@ def test_phases_without_names_are_found_out_while_the_window_stays_free(host, pa
     slicer.mrmlScene.Clear()
     host.turn(0.05)
     assert panel.phases._assigning is None and panel.ui.assignButton.isEnabled()
+
+
+def test_while_a_result_is_shown_no_lesion_can_be_removed(host, diagnosed):
+    from PediatricLiverDxLib.panel.run import Step
+
+    diagnosed.add_roi()
+    host.turn(0.05)
+    rois = diagnosed.session.exam.rois()
+    diagnosed.ui.runButton.click()
+    assert host.wait(lambda: diagnosed.session.step is Step.SHOWING, PATIENCE)
+    assert not diagnosed.ui.removeRoiButton.isEnabled() and not diagnosed.ui.undoButton.isEnabled()
+    diagnosed.lesions._remove()
+    diagnosed.lesions._undo()
+    ended(host, diagnosed)
+    assert diagnosed.session.exam.rois() == rois and diagnosed.ui.removeRoiButton.isEnabled()
+
+
+@pytest.mark.parametrize("how_many", [1, 2])
+def test_a_roi_removed_elsewhere_while_a_result_is_shown_takes_only_its_own(host, diagnosed, how_many):
+    from PediatricLiverDxLib.panel.run import Step
+
+    diagnosed.add_roi()
+    host.turn(0.05)
+    rois = diagnosed.session.exam.rois()
+    assert len(rois) == 2
+    diagnosed.ui.runButton.click()
+    assert host.wait(lambda: diagnosed.session.step is Step.SHOWING, PATIENCE)
+    for roi in rois[:how_many]:
+        slicer.mrmlScene.RemoveNode(roi)
+    ended(host, diagnosed)
+    if how_many == 1:
+        assert [diagnosed.session.exam.row_of(roi).fresh for roi in diagnosed.session.exam.rois()] == ["fresh"]
+    else:
+        assert diagnosed.diagnosis() is None
+        assert diagnosed.session.status.text == "The lesion was removed. Diagnose looks anew."
+
+
+def test_a_map_of_the_decided_side_that_was_removed_is_computed_once(host, diagnosed, monkeypatch):
+    from PediatricLiverDxLib import wording
+    from PediatricLiverDxLib.vocabulary import OUTCOMES
+
+    runs, of_session = [], diagnosed.session.map
+    monkeypatch.setattr(diagnosed.session, "map", lambda *given, **options: (runs.append(1), of_session(*given, **options)))
+    roi, lesion = diagnosed.selected_lesion()
+    side = wording.side_of(lesion)
+    diagnosed.ui.mapComboBox.setCurrentIndex(OUTCOMES.index(side) + 1)
+    host.turn(0.05)
+    slicer.mrmlScene.RemoveNode(diagnosed.session.exam.cam_node(roi))
+    diagnosed.refresh_soon()
+    assert host.wait(lambda: runs, PATIENCE)
+    wait_for_map(host, diagnosed, side)
+    assert not host.wait(lambda: len(runs) > 1, 1)
+
+
+def test_a_roi_that_is_not_drawn_is_not_said_to_come_back(host, diagnosed):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    diagnosed.session.exam.adopt_roi(roi)
+    diagnosed.parameters.selectedLesion = roi.GetID()
+    host.turn(0.05)
+    name = roi.GetName()
+    diagnosed.ui.removeRoiButton.click()
+    host.turn(0.05)
+    assert diagnosed.session.status.text == f"{name} was removed." and not diagnosed.ui.undoButton.isEnabled()

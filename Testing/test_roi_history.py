@@ -163,3 +163,38 @@ def test_a_box_comes_back_without_a_name_that_another_lesion_has_by_now(history)
     exam.show(replace(DIAGNOSIS, lesions=DIAGNOSIS.lesions[:1], warnings=("another",)), {"L1": rois[1].GetID()})
     history.undo()
     assert [roi.GetName() for roi in exam.rois()] == ["Lesion 1", "New lesion 1"]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 8])
+def test_a_lesion_removed_while_another_result_is_shown_takes_nothing_of_the_others(history, stop):
+    history, exam, (first, second) = history
+    lesions = tuple(replace(lesion, cam=replace(lesion.cam, array=lesion.cam.array * 0 + 0.25)) for lesion in DIAGNOSIS.lesions)
+    steps = exam.showing(replace(DIAGNOSIS, lesions=lesions), {"L1": first.GetID(), "L2": second.GetID()})
+    for _ in range(stop):
+        next(steps)
+    history.remove(first)
+    for _ in steps:
+        pass
+    history.undo()
+    # what was there half was of neither run
+    assert {row.name: row.fresh for row in rows(exam)} == {"Lesion 2": "fresh", "Lesion 1": "new"}
+    assert placed_cam(exam.cam_node(second)).array.max() == pytest.approx(0.25)
+
+
+def test_a_lesion_removed_while_the_first_result_is_shown_leaves_the_others_theirs():
+    _scene, exam, _volumes = loaded_exam()
+    first, second = (exam.add_box(lesion.roi) for lesion in DIAGNOSIS.lesions)
+    steps = exam.showing(DIAGNOSIS, {"L1": first.GetID(), "L2": second.GetID()})
+    next(steps)
+    exam.remove_roi(first)
+    for _ in steps:
+        pass
+    assert [row.fresh for row in rows(exam)] == ["fresh"] and exam.diagnosis() is not None
+
+
+def test_a_box_that_is_not_drawn_is_not_kept(history):
+    history, exam, rois = history
+    roi = exam._scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "")
+    exam.adopt_roi(roi)
+    assert history.remove(roi) is False and history.next is None
+    assert history.remove(rois[0]) is True

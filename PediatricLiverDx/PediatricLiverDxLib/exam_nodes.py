@@ -86,6 +86,8 @@ class ExamNodes:
         self._read: tuple[str, Diagnosis | None] = ("", None)
         #: Hash of the chosen model's bundle.json; None where it is not known.
         self._model: str | None = None
+        #: Whether a result is being shown: what is there is of neither run as a whole.
+        self._is_half_shown = False
 
     @classmethod
     def of(cls, scene: Any, parameter_node: Any | None = None) -> ExamNodes:
@@ -269,8 +271,9 @@ class ExamNodes:
         """
         if roi is not None:
             lesion = self.lesion_of(roi)
-            decided = lesion is None or of in ("", wording.side_of(lesion))
-            return cam_of(roi) if decided else map_of(roi, of)
+            side = wording.side_of(lesion) if lesion is not None else ""
+            # the map of the result may have been removed and asked for again
+            return (cam_of(roi) or map_of(roi, side)) if of in ("", side) or not side else map_of(roi, of)
         cams = [*referred(self._anchor(), CAM_ROLE), *filter(None, map(cam_of, self.included_rois()))]
         return cams[0] if cams else None
 
@@ -308,9 +311,13 @@ class ExamNodes:
             if roi is not None:
                 rois[lesion.id] = roi
         asked = asked or self.asked()
-        # first, so that a ROI is never taken for stale while the result is filled in
-        remember_phases(anchor, asked.phases, asked.voxels)
-        yield from showing_result(anchor, rois, diagnosis, cams, asked.boxes)
+        self._is_half_shown = True
+        try:
+            # first, so that a ROI is never taken for stale while the result is filled in
+            remember_phases(anchor, asked.phases, asked.voxels)
+            yield from showing_result(anchor, rois, diagnosis, cams, asked.boxes)
+        finally:
+            self._is_half_shown = False
         self._show_overlay()
         self.refresh_all()
 
@@ -321,9 +328,9 @@ class ExamNodes:
             show_map(roi, lesion, of, cam, cam_colours(self._scene))
 
     def shown(self) -> ShownResult | None:
-        """Return the result as it is shown, to be shown again with `show_again`."""
+        """Return the result as it is shown, to be shown again with `show_again`; None while half of it is."""
         anchor = self._anchor()
-        return shown_result(anchor, self.diagnosis()) if anchor is not None else None
+        return shown_result(anchor, self.diagnosis()) if anchor is not None and not self._is_half_shown else None
 
     def show_again(self, shown: ShownResult, instead: Mapping[str, str]) -> None:
         """Show a result as it was, unless there is another one. instead: ID of a ROI that was removed -> that of the one in its place."""
@@ -342,14 +349,15 @@ class ExamNodes:
     def tidy(self) -> None:
         """Remove what is left of lesions whose ROI is gone: call it after a ROI was removed by somebody else.
 
-        A result whose last lesion is gone goes as well: nothing may read as if none had been found.
+        A result whose last lesion is gone goes as well: nothing may read as if none had been found. Not one that is being shown, whose
+        lesions are still to come.
         """
         anchor = self._anchor()
         if anchor is None:
             return
         remove_leftovers(anchor)
         self._show_overlay()
-        diagnosis = self.diagnosis()
+        diagnosis = self.diagnosis() if not self._is_half_shown else None
         if diagnosis is not None and diagnosis.lesions and not any(self.lesion_of(roi) for roi in self.rois()):
             self.remove_all_results()
 

@@ -160,8 +160,12 @@ class ExamPanel(VTKObservationMixin):
 
     def refresh(self) -> None:
         """Bring every section up to date with session, parameters and scene."""
-        if not self._is_alive or self.session.is_showing:
-            return  # half a result is nothing to be seen
+        if not self._is_alive:
+            return
+        if self.session.is_showing:
+            # half a result is nothing to be seen
+            self.lesions.refresh_buttons()
+            return
         self._take_choice()
         self._watch()
         self._show_phases()
@@ -360,8 +364,10 @@ class ExamPanel(VTKObservationMixin):
             return
         if self._tidying_is_due and self._is_alive and self.session.exam is not None:
             self._tidying_is_due = False
+            had_result = self.diagnosis() is not None
             self.session.exam.tidy()
-            if self._roi_was_removed:
+            # one that went with its last lesion is not to be told any more
+            if self._roi_was_removed or (had_result and self.diagnosis() is None):
                 self.session.roi_removed()
             self._roi_was_removed = False
         self.refresh()

@@ -72,8 +72,9 @@ class ExamSession:
 
     @property
     def is_warm(self) -> bool:
-        """Whether the worker has computed something of an exam already, so that more of the same comes fast."""
-        return self._worker.is_running and self._folder is not None
+        """Whether the worker was given what the exam's result is of already, so that more of the same comes fast."""
+        volumes = self.exam.diagnosed_phases() if self.exam is not None else {}
+        return self._worker.is_running and bool(volumes) and self._handover.holds(volumes)
 
     # starting -----------------------------------------------------------------------------------------------------------------
 
@@ -183,8 +184,11 @@ class ExamSession:
             body |= {"rois": rois, "output": str(run.output), "report": run.report, "scene": False}
         if run.name == "map":
             roi, of = run.map_of
+            lesion = self.exam.lesion_of(roi) if roi.GetScene() is not None else None
+            if lesion is None:
+                raise InputError(_("The lesion was removed, so its heat map was not computed."))
             # the box that the result is of, wherever the ROI is now
-            body |= {"roi": roi_document(self.exam.lesion_of(roi).roi), "of": of, "output": str(self._folder / PRIVATE_MAP)}
+            body |= {"roi": roi_document(lesion.roi), "of": of, "output": str(self._folder / PRIVATE_MAP)}
         self._show(Step.RUNNING, _("Computing the heat map") if run.name == "map" else _("Starting"))
         run.request_id = self._worker.request(
             run.name,
@@ -230,7 +234,9 @@ class ExamSession:
             # too late for the worker, not for the user
             self._refused(run, "cancelled", "")
             return
-        self.step = Step.SHOWING
+        if self.step is not Step.SHOWING:
+            self.step = Step.SHOWING
+            self.changed()
         try:
             next(steps)
         except StopIteration as end:

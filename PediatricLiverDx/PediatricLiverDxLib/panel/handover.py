@@ -27,6 +27,10 @@ class Handover:
         """Return phase -> path of what was written."""
         return {phase: str(self._file(phase)) for phase in volumes}
 
+    def holds(self, volumes: Mapping[str, Any]) -> bool:
+        """Tell whether all volumes (phase -> node) lie in the folder as they are now."""
+        return all(self._is_there(phase, volume) for phase, volume in volumes.items())
+
     def begin(
         self,
         folder: Path,

@@ -63,13 +63,17 @@ class LesionsSection:
             outdated = self._panel.session.exam.is_outdated()
             nothing = _("The phases or the model changed. Diagnose again.") if outdated else wording.NO_LESION
         self._ui.noLesionLabel.setText(nothing)
-        busy = self._panel.session.is_busy
         self._ui.addRoiButton.setEnabled(bool(self._panel.volumes()))
-        self._ui.removeRoiButton.setEnabled(bool(rois))
-        step = self._panel.history.next if self._panel.history is not None else None
-        self._ui.undoButton.setEnabled(step is not None and not busy)
+        self._table.setEnabled(not self._panel.session.is_busy or bool(rois))
+        self.refresh_buttons()
+
+    def refresh_buttons(self) -> None:
+        """Let ROIs be removed and brought back, but not while a result is being shown: half of one would go with them."""
+        session, history = self._panel.session, self._panel.history
+        self._ui.removeRoiButton.setEnabled(bool(self._rois()) and not session.is_showing)
+        step = history.next if history is not None else None
+        self._ui.undoButton.setEnabled(step is not None and not session.is_busy)
         self._ui.undoButton.setToolTip(_undo_tip(step))
-        self._table.setEnabled(not busy or bool(rois))
 
     def _rois(self) -> list[Any]:
         exam = self._panel.session.exam
@@ -178,17 +182,19 @@ class LesionsSection:
 
     def _remove(self, *arguments: Any) -> None:
         roi = self.selected_roi()
-        if roi is None or self._panel.history is None:
+        if roi is None or self._panel.history is None or self._panel.session.is_showing:
             return
         name = roi.GetName()
-        self._panel.history.remove(roi)
+        is_kept = self._panel.history.remove(roi)
         self._panel.refresh_soon()
-        text = _("{lesion} was removed. Undo brings it back.").format(lesion=name)
+        text = (_("{lesion} was removed. Undo brings it back.") if is_kept else _("{lesion} was removed.")).format(lesion=name)
         # after what is said of any ROI that is removed
         self._panel.application.later(0, lambda: self._panel.session.say(text))
 
     def _undo(self, *arguments: Any) -> None:
-        roi = self._panel.history.undo() if self._panel.history is not None else None
+        if self._panel.history is None or self._panel.session.is_showing:
+            return
+        roi = self._panel.history.undo()
         if roi is not None:
             self._panel.session.say("")
             self._panel.show_lesion(roi)
