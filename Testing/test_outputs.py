@@ -301,15 +301,26 @@ def test_what_a_killed_run_left_is_gone_after_the_next(tmp_path, existed):
     assert names(tmp_path) == {"out"}
 
 
-@pytest.mark.parametrize("moves", range(1, 8))
-def test_a_run_killed_while_it_replaces_a_former_one(tmp_path, moves):
-    """The former run is whole after the next one, though that fails."""
-    former_run(tmp_path, lesions=1)
+@pytest.mark.parametrize("into", [".", "below"])
+@pytest.mark.parametrize(("lesions", "moves"), [(lesions, moves) for lesions in (0, 1) for moves in range(1, 6 + 2 * lesions)])
+def test_a_run_killed_while_it_replaces_a_former_one(tmp_path, lesions, moves, into):
+    """The former run is whole, and nothing of the killed one is there, after the next one, though that fails and goes elsewhere."""
+    former_run(tmp_path, lesions=lesions)
     before = contents(tmp_path)
     run_and_kill(tmp_path, moves)
-    with pytest.raises(ValueError), output_folder(tmp_path):
+    with pytest.raises(ValueError), output_folder(tmp_path / into):
         raise ValueError
     assert names(tmp_path) == set(before)
+    assert contents(tmp_path) == before
+
+
+def test_a_former_run_comes_back_though_putting_it_back_was_killed(tmp_path):
+    former_run(tmp_path, lesions=1)
+    before = contents(tmp_path)
+    run_and_kill(tmp_path, 6)
+    run_and_kill(tmp_path, 2)
+    with pytest.raises(ValueError), output_folder(tmp_path):
+        raise ValueError
     assert contents(tmp_path) == before
 
 

@@ -485,6 +485,6 @@ def test_a_folder_in_use_or_in_the_making_is_not_abandoned(tmp_path, monkeypatch
     folder = make_private_folder()
     remove_abandoned(tmp_path)
     assert len(private_folders(tmp_path)) == 2
-    folder.remove()
-    folder.remove()
+    folder.close()
+    folder.close()
     assert [path.name for path in private_folders(tmp_path)] == [f"{PREFIX}made"]

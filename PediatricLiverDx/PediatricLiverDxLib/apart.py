@@ -6,6 +6,7 @@ Linux only: elsewhere a fork is not safe, or memory without a name cannot grow a
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import multiprocessing
 import os
@@ -19,6 +20,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+
+from .vocabulary import OUT_OF_MEMORY, InputError
+
+#: Seconds that a process has to remove what it wrote to a temporary folder, when it is to end.
+_PATIENCE_S = 1.0
+#: prctl's number for the signal that a process gets when the one that forked it has ended, Linux.
+_SIGNAL_AT_PARENTS_END = 1
 
 
 def can_work_apart() -> bool:
@@ -86,11 +94,17 @@ class Apart:
             self._line.tell(*said)
 
     def wait(self) -> tuple[Any, ...]:
-        """Return ("done", result), or what the work said before it. Raises what the work raised, and RuntimeError when it was ended."""
+        """Return ("done", result), or what the work said before it.
+
+        Raises what the work raised; InputError when the system took the process away, which it does when memory runs out; and RuntimeError
+        when it ended otherwise.
+        """
         try:
             said = self._line.wait()
         except (EOFError, ConnectionResetError):
             self._process.join()
+            if self._process.exitcode == -signal.SIGKILL:
+                raise InputError(OUT_OF_MEMORY) from None
             raise RuntimeError(f"a process of this program ended before its time (exit code {self._process.exitcode})") from None
         if said[0] == "failed":
             raise said[1] from RuntimeError(f"in a process of its own:\n{said[2]}")
@@ -100,7 +114,9 @@ class Apart:
         return said
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, whatever it does; it may first remove what it wrote to a temporary folder."""
+        self._process.terminate()
+        self._process.join(_PATIENCE_S)
         self._process.kill()
         self._process.join()
 
@@ -108,7 +124,9 @@ class Apart:
 def _work(work: Callable[[Line], Any], connection: Connection, other_end: Connection) -> None:
     # whoever forked this one sees to its end: Ctrl-C and the end of a session come to both
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # and may be killed: what is left then is removed by the next run, but not while this one holds it
+    ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_END, signal.SIGKILL)
     other_end.close()
     line = Line(connection)
     # it may have gone itself

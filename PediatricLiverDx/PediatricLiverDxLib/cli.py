@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__, wording
 from .heap import return_free_memory, share_one_heap
-from .vocabulary import CLASS_NAMES, PHASE_NAMES, PHASES, InputError
+from .vocabulary import CLASS_NAMES, OUT_OF_MEMORY, PHASE_NAMES, PHASES, InputError
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis, LesionDiagnosis
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None, *, alone: bool = False) -> int:
         return options.run(options, started)
     except InputError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print(f"{PROGRAM}: {OUT_OF_MEMORY}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -163,7 +166,9 @@ def _run(
         read = time.perf_counter()
         opened = networks.result()
     timings |= {**found.timings_s, "load": time.perf_counter() - read}
-    return diagnose(found.exam, found.aligned, opened, rois=rois, progress=tell, timings_s=timings), found.aligned
+    diagnosis = diagnose(found.exam, found.aligned, opened, rois=rois, progress=tell, timings_s=timings)
+    opened.check()
+    return diagnosis, found.aligned
 
 
 def _table(diagnosis: Diagnosis, aligned: AlignedExam) -> str:

@@ -6,9 +6,9 @@ Slices are sorted along the normal of the image plane. A few missing ones are fi
 from __future__ import annotations
 
 import itertools
-import tempfile
 import warnings
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from .dicom import SAME_POSITION_MM, Series, Slice
 from .hounsfield import AIR, MIN_SLICES, refuse_size
 from .notices import Notice, grave
+from .private_folder import make_private_folder
 from .vocabulary import InputError
 
 _NATIVE = (
@@ -291,8 +292,8 @@ class SlicePixels:
         The copy holds all frames and nothing of the patient, and no rescale: GDCM would take the first frame's for all of them.
         """
         try:
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "pixels.dcm")
+            with closing(make_private_folder()) as folder:
+                path = folder.path / "pixels.dcm"
                 _pixels_only(header).save_as(path)
                 image = sitk.ReadImage(str(path), imageIO="GDCMImageIO")
             return sitk.GetArrayFromImage(image).reshape(-1, *self._shape)

@@ -35,8 +35,8 @@ RESULT, REPORT, SCENE = "result.json", "report.html", "scene.mrb"
 #: What the folders are called that results are written into before they take their place.
 _WRITING = ".writing-"
 
-#: What is in such a folder: the results, and the files of a former run while new ones take their place.
-_NEW, _FORMER = "new", "former"
+#: What is in such a folder: the results; while they take the place of a former run, their names, one a line, and its files.
+_NEW, _NAMES, _FORMER = "new", "names", "former"
 
 #: Files of a lesion. Only those that the former result.json lists are taken away: a radiologist may keep ROIs of their own beside them.
 _LESION_FILE = re.compile(r"cam_L\d+\.nrrd|roi_L\d+\.mrk\.json")
@@ -79,6 +79,8 @@ def output_folder(out: Path) -> Iterator[Path]:
         with _as_output_error(out):
             # another run may have made it meanwhile
             if existed or out.is_dir():
+                if not existed:  # a folder with a former run in it lies in that run's folder
+                    folder = folder.rename(out / folder.name)
                 _replace(folder, out)
             else:
                 (folder / _NEW).rename(out)
@@ -96,13 +98,19 @@ def _remove_what_killed_runs_left(out: Path) -> None:
     """Remove the folders of runs that were killed; where one was killed while it replaced a former run, that run is put back."""
     for parent in (out, out.parent):
         for folder in abandoned(parent, f"{_WRITING}*"):
-            if parent == out and not (out / RESULT).exists():
-                _put_back(folder / _FORMER, out)
+            if (folder / _FORMER).is_dir() and not (parent / RESULT).exists():
+                _put_back(folder, parent)
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _put_back(backup: Path, out: Path) -> None:
-    for path in sorted(backup.glob("*"), key=lambda path: path.name == RESULT):
+def _put_back(folder: Path, out: Path) -> None:
+    """Take away what was moved from `folder` to `out` already, and move the former run back."""
+    for name in (folder / _NAMES).read_text(encoding="utf-8").splitlines():
+        if not (folder / _NEW / name).exists():
+            (out / name).unlink(missing_ok=True)
+    # should this be killed too: from here on these names are the former run's
+    (folder / _NAMES).write_text("", encoding="utf-8")
+    for path in sorted((folder / _FORMER).glob("*"), key=lambda path: path.name == RESULT):
         path.replace(out / path.name)
 
 
@@ -137,6 +145,7 @@ def _replace(folder: Path, out: Path) -> None:
     new, backup = folder / _NEW, folder / _FORMER
     written = sorted((path.name for path in new.iterdir()), key=lambda name: name == RESULT)
     _refuse_folders_in_the_way(out, written)
+    (folder / _NAMES).write_text("\n".join(written), encoding="utf-8")
     backup.mkdir()
     former = [RESULT, REPORT, SCENE, *_former_lesion_files(out), *written]
     try:
@@ -146,10 +155,7 @@ def _replace(folder: Path, out: Path) -> None:
         for name in written:
             (new / name).replace(out / name)
     except BaseException:
-        for name in written:
-            if not (new / name).exists():
-                (out / name).unlink(missing_ok=True)
-        _put_back(backup, out)
+        _put_back(folder, out)
         raise
 
 

@@ -28,7 +28,7 @@ class PrivateFolder:
     path: Path
     lock: BinaryIO
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """Remove the folder with everything in it; a second time does nothing."""
         self.lock.close()
         shutil.rmtree(self.path, ignore_errors=True)
@@ -39,7 +39,11 @@ def make_private_folder() -> PrivateFolder:
     try:
         remove_abandoned(Path(tempfile.gettempdir()))
         path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = hold(path)
+        try:
+            lock = hold(path)
+        except OSError:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InputError(f"No temporary folder can be made ({reason}); make room on the disk of the temporary files.") from None

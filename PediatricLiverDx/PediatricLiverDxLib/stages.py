@@ -7,9 +7,11 @@ In processes of their own (Linux), SimpleITK, the networks and Slicer's core are
 from __future__ import annotations
 
 import gc
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from .bundle import Networks, available_cores, load_networks, open_classifier, o
 from .concurrency import in_order
 from .heap import return_free_memory
 from .outputs import SceneHere
+from .private_folder import remove_abandoned
 from .vocabulary import InputError
 from .volumes import AlignedExam, Exam, rounded
 
@@ -133,7 +136,10 @@ class OwnProcesses:
     def scene(self) -> SceneApart | SceneHere:
         if not can_work_apart():
             return SceneHere()
-        self._processes.append(Apart(self._write))
+        try:
+            self._processes.append(Apart(self._write))
+        except OSError:
+            return SceneHere()
         return SceneApart(self._processes[-1], self._volumes)
 
     def _write(self, line: Line) -> None:
@@ -145,6 +151,8 @@ class OwnProcesses:
     def close(self) -> None:
         for process in self._processes:
             process.end()
+        # pixels that one of them had for a decoder when it ended
+        remove_abandoned(Path(tempfile.gettempdir()))
 
 
 class SceneApart:
@@ -192,6 +200,13 @@ class NetworksInTurn:
 
     composite_size = Networks.composite_size
 
+    def check(self) -> None:
+        """Open what was not used, as the classifiers where no lesion was found: a bundle is refused for any of its networks."""
+        if self._detector_file:
+            _ = self.detector
+        if "classifiers" not in vars(self):
+            _ = self.classifiers
+
     @cached_property
     def detector(self) -> Detector:
         detector = open_detector(replace(self.bundle, files=self._detector_file), self.threads)
@@ -226,4 +241,7 @@ class NetworksInTurn:
 
 def stages(own_processes: bool) -> OneProcess | OwnProcesses:
     """Return how to work: in processes of their own where that is wanted and can be done."""
-    return OwnProcesses() if own_processes and can_work_apart() else OneProcess()
+    if own_processes and can_work_apart():
+        with suppress(OSError):  # no more processes, or no memory for one
+            return OwnProcesses()
+    return OneProcess()

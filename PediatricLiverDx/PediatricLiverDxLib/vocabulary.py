@@ -71,6 +71,8 @@ HEADS = ("stage1", "benign_subtype", "malignant_subtype")
 #: Slices per composite group (arXiv 2511.19478).
 K = 3
 
+OUT_OF_MEMORY = "There is not enough memory for this exam; close other programs, or cut the volumes to the liver."
+
 
 class InputError(Exception):
     """The input cannot be used. The message is one sentence: what was expected, what came, what to do. Exit code 2."""

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from . import __version__
 from .private_folder import PrivateFolder, make_private_folder
-from .vocabulary import InputError
+from .vocabulary import OUT_OF_MEMORY, InputError
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
@@ -86,7 +86,7 @@ def run() -> int:
         signal.signal(signal.SIGTERM, worker.terminated)
         return worker.serve()
     finally:
-        folder.remove()
+        folder.close()
 
 
 class Worker:
@@ -195,7 +195,7 @@ class Worker:
             self._changed.notify()
         _thread.interrupt_main()
         time.sleep(GRACE)
-        self._folder.remove()
+        self._folder.close()
         os._exit(self._exit_code)
 
     # main thread --------------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Worker:
         try:
             answer = _line(task.id, result=self._compute(task, warm))
         except MemoryError:
-            failure = InputError("There is not enough memory for this exam; close other programs, or cut the volumes to the liver.")
+            failure = InputError(OUT_OF_MEMORY)
         except (Exception, Stopped) as error:
             failure = error
         with self._changed:
