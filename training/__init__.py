@@ -2,5 +2,6 @@
 
 import os
 
-# Ultralytics looks for a network when it is imported, and would report its use: nothing here leaves the machine
+# Ultralytics looks for a network when it is imported, and would report its use, as ONNX Runtime would: nothing here leaves the machine
 os.environ["YOLO_OFFLINE"] = "true"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

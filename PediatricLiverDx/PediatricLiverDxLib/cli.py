@@ -57,6 +57,8 @@ def program() -> None:
     """Run as a program of its own: leave when everything is said and on disk, without first taking networks and VTK apart."""
     # has to be said before numpy is imported: on products as small as ours its threads only get in each other's way
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # before it is imported, too: from 1.32 on it gives the computer an identity, kept in the home folder, and reports its use to its maker
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     share_one_heap()
     # the temporary folder is taken away on kill as well
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
