@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from host.fixture import host, host_module  # noqa: F401
 from onnx import TensorProto, helper, numpy_helper
 from PediatricLiverDxLib.composites import GEOMETRY
-from PediatricLiverDxLib.exam import exam_from_images
+from PediatricLiverDxLib.exam import exam_from_images, read_exam
 from PediatricLiverDxLib.exam_features import exam_features
 from PediatricLiverDxLib.gate import fit_gate
-from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, K
+from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, InputError, K
 
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "ct"
 
@@ -54,6 +54,16 @@ def drawn_images(seed: int = 0, phases: tuple[str, ...] = PHASES, lesion: bool =
         image.SetOrigin(ORIGIN)
         images[phase] = image
     return images
+
+
+def refusal(words: str, **arguments: object) -> str:
+    """Return the sentence with which read_exam refuses its arguments; it is one, and holds the words."""
+    with pytest.raises(InputError) as caught:
+        read_exam(**arguments)
+    message = str(caught.value)
+    assert words in message
+    assert message.rstrip(".").count(". ") == 0, "one sentence"
+    return message
 
 
 def write_study(folder: Path, **drawn: object) -> Path:
