@@ -117,6 +117,21 @@ def test_files_without_preamble(tmp_path):
     assert np.array_equal(sitk.GetArrayViewFromImage(only_image(tmp_path)[0]), CT)
 
 
+def test_compression_with_loss_is_said(tmp_path):
+    write_series(tmp_path, CT, LossyImageCompression="01", LossyImageCompressionRatio="12")
+    _, warnings = only_image(tmp_path)
+    assert [warning for warning in warnings if "compressed with loss" in warning]
+
+
+def test_hu_that_16_bits_do_not_hold_are_cut_and_said(tmp_path):
+    bright = CT.copy()
+    bright[4, 20, 20] = 20_000
+    write_series(tmp_path, bright, per_slice=lambda index: {"RescaleIntercept": 20_000} if index == 4 else {})
+    image, warnings = only_image(tmp_path)
+    assert sitk.GetArrayViewFromImage(image)[4, 20, 20] == 32767
+    assert [warning for warning in warnings if "above 32767 HU" in warning]
+
+
 def test_enhanced_multi_frame(tmp_path):
     write_enhanced(tmp_path / "one.dcm", CT)
     image, _ = only_image(tmp_path)

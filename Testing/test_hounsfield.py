@@ -55,6 +55,17 @@ def test_padding_below_air_becomes_air():
     assert sitk.GetArrayViewFromImage(image).min() == hounsfield.AIR
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_more_than_16_bits_hold_is_cut_and_said(kind):
+    bright = CT.astype(kind)
+    bright[3, 40, 40:42] = 70_000
+    image, warnings = canonical_hu(as_image(bright), "AP")
+    voxels = sitk.GetArrayViewFromImage(image)
+    assert voxels[3, 40, 40] == voxels.max() == hounsfield.MOST_HU
+    assert np.array_equal(np.minimum(bright, hounsfield.MOST_HU), voxels)
+    assert any("AP: 2 voxels lie above 32767 HU" in warning and warning.grave for warning in warnings)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_not_finite(value):
     voxels = CT.astype(np.float32)

@@ -61,7 +61,7 @@ _TAGS = [
         "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "PatientID", "PatientName", "PatientBirthDate", "Rows",
         "Columns", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness", "GantryDetectorTilt",
         "ConvolutionKernel", "SamplesPerPixel", "RescaleSlope", "RescaleIntercept", "RescaleType", "SharedFunctionalGroupsSequence",
-        "PerFrameFunctionalGroupsSequence", "NumberOfFrames",
+        "PerFrameFunctionalGroupsSequence", "NumberOfFrames", "LossyImageCompression",
     )
 ]  # fmt: skip
 
@@ -115,6 +115,7 @@ class Series:
     patient: Patient
     kev: float | None = None
     thickness: float | None = None
+    lossy: bool = False
     number: int = 0
     stack_mm: float = 0.0
 
@@ -376,6 +377,7 @@ def _passes(images: Sequence[tuple]) -> list[Series]:
         patient=patient_of(header),
         kev=(numbers_of(header.get("MonoenergeticEnergyEquivalent"), 1) or (None,))[0],
         thickness=(numbers_of(header.get("SliceThickness"), 1) or (None,))[0],
+        lossy=any(text_of(facts[0], "LossyImageCompression") == "01" for _, facts in images),
     )
     refuse_two_patients([patient_of(facts[0]) for _, facts in images])
     stack = np.array([s.position for s in series.slices]) @ series.normal

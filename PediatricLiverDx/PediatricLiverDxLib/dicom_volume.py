@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 
 from .dicom import SAME_POSITION_MM, Series, Slice
-from .hounsfield import AIR, MIN_SLICES, refuse_size
+from .hounsfield import AIR, MIN_SLICES, MOST_HU, beyond_range, refuse_size
 from .notices import Notice, grave
 from .private_folder import make_private_folder
 from .vocabulary import InputError
@@ -78,6 +78,8 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     if series.thickness and spacing > _APART * series.thickness:
         text = f"slices are {series.thickness:.1f} mm thick but {spacing:.1f} mm apart"
         notes.append(grave(f"{series.label}: {text}, so every other one may be missing; copy the whole series again if there are more."))
+    if series.lossy:
+        notes.append(f"{series.label}: was compressed with loss (JPEG or the like), so fine detail and noise are not as scanned.")
     without = sum(s.rescale is None for s in slices)
     if 0 < without < len(slices):
         raise InputError(
@@ -93,6 +95,8 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
     for row, one in zip(rows, slices, strict=True):
         volume[row] = pixels.hu(one)
+    if pixels.above:
+        notes.append(grave(beyond_range(series.label, pixels.above)))
     _fill(volume, rows)
     image = sitk.GetImageFromArray(volume)
     image.SetOrigin(positions[0].tolist())
@@ -217,13 +221,14 @@ _PADDING_VALUES = 8
 
 
 class SlicePixels:
-    """HU of slices, read when asked for; multi-frame files are decoded once."""
+    """HU of slices, read when asked for; multi-frame files are decoded once. above: voxels so far that lay above MOST_HU."""
 
     def __init__(self, series: Series):
         self._label = series.label
         self._shape = series.size[::-1]
         self._file: tuple[Path, np.ndarray] | None = None
         self._padding: int | None = None
+        self.above = 0
 
     def hu(self, one: Slice) -> np.ndarray:
         """Return (row, column) in HU: int16 where the rescale is integral, else float32."""
@@ -239,7 +244,9 @@ class SlicePixels:
         if intercept > AIR // 2 and len(np.unique(stored[padding])) > _PADDING_VALUES:
             raise InputError(f"{self._label}: expected negative HU in signed pixels, got them in unsigned ones; export the series again.")
         hu[padding] = AIR
-        return np.clip(hu, -32768, 32767).astype(np.int16) if _integral(one) else hu.astype(np.float32)
+        self.above += int(np.count_nonzero(hu > MOST_HU))
+        hu = np.clip(hu, -MOST_HU - 1, MOST_HU)
+        return hu.astype(np.int16 if _integral(one) else np.float32)
 
     def _is_padding(self, stored: np.ndarray) -> np.ndarray:
         """Tell which stored values were not scanned: the padding value, and wrapped negative ones where such lie at the border."""

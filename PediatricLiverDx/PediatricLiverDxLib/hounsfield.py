@@ -1,8 +1,8 @@
 """An image becomes a canonical volume in HU, or is refused with one sentence.
 
 Canonical: axes permuted and flipped without resampling, so that x runs to the patient's left, y to posterior and z to superior as
-nearly as the acquisition allows. An oblique direction stays oblique. Voxels are int16 where the input is integral, else float32;
-nothing is below -1024 HU.
+nearly as the acquisition allows. An oblique direction stays oblique. Voxels are int16 where the input is integral, else float32,
+from -1024 to MOST_HU HU.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 import numpy as np
 import SimpleITK as sitk
 
-from .notices import grave
+from .notices import Notice, grave
 from .vocabulary import InputError
 
 #: Air in HU: the value of padding and of everything outside the scan.
@@ -33,6 +33,9 @@ MAX_VOXELS = 800 * 512 * 512
 #: Nothing in a body but metal and what was never HU is brighter; metal fills less than this part of the voxels.
 _METAL_HU = 4000
 _MUCH_METAL = 0.005
+
+#: The most that 16 bits hold.
+MOST_HU = 32767
 
 #: HU of air and fat, and by how much they may be off: scanners clip air at -1024, and fat is darker at low tube voltage.
 _AIR_HU, _FAT_HU = -1000, -100
@@ -89,9 +92,9 @@ def canonical_hu(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[str, 
     slices = _coarse_slices(image)
     image = sitk.DICOMOrient(image, "LPS")
     refuse_size(image.GetSize(), label)
-    image = _refuse_values(image, label)
+    image, notes = _refuse_values(image, label)
     _refuse_shifted_slices(slices, label)
-    return image, (*_value_warnings(slices, label), *_geometry_warnings(image, label))
+    return image, (*notes, *_value_warnings(slices, label), *_geometry_warnings(image, label))
 
 
 def _coarse_slices(image: sitk.Image) -> np.ndarray:
@@ -189,8 +192,13 @@ def _refuse_geometry(image: sitk.Image, label: str) -> None:
         raise InputError(f"{label}: expected a body in mm, got a volume of {size} mm; its voxel size is wrong or in another unit.")
 
 
-def _refuse_values(image: sitk.Image, label: str) -> sitk.Image:
-    """Refuse what is not HU, judged by the histogram of every voxel; return int16 or float32, not below air."""
+def beyond_range(label: str, count: int) -> str:
+    """Say that voxels above MOST_HU were cut."""
+    return f"{label}: {count} voxels lie above {MOST_HU} HU, more than any metal has, and are taken as {MOST_HU}; check its export."
+
+
+def _refuse_values(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[Notice, ...]]:
+    """Refuse what is not HU, judged by the histogram of every voxel; return int16 or float32 from air to MOST_HU, and notices."""
     integral = image.GetPixelID() in _INTEGRAL
     voxels = sitk.GetArrayViewFromImage(image)
     low, high = float(voxels.min()), float(voxels.max())  # a NaN anywhere makes both NaN, an infinity one of them infinite
@@ -202,9 +210,8 @@ def _refuse_values(image: sitk.Image, label: str) -> sitk.Image:
     if low == high:
         raise InputError(f"{label}: expected CT in HU, got the same value in every voxel.")
     _refuse_scale(voxels, low, high, label)
-    if integral and high <= 32767:
-        return sitk.Clamp(image, sitk.sitkInt16, AIR, 32767)
-    return sitk.Clamp(image, sitk.sitkFloat32, AIR, max(high, 0.0))
+    notes = (grave(beyond_range(label, int(np.count_nonzero(voxels > MOST_HU)))),) if high > MOST_HU else ()
+    return sitk.Clamp(image, sitk.sitkInt16 if integral else sitk.sitkFloat32, AIR, MOST_HU), notes
 
 
 def _refuse_scale(voxels: np.ndarray, low: float, high: float, label: str) -> None:
