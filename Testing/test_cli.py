@@ -18,9 +18,9 @@ import pytest
 import SimpleITK as sitk
 from conftest import LESION_BOX, REAL_CT, SIZE, drawn_images, write_study
 from PediatricLiverDxLib.cli import main
-from PediatricLiverDxLib.exam import Grid
 from PediatricLiverDxLib.outputs import NO_SLICER
 from PediatricLiverDxLib.rois import Roi, write_roi
+from PediatricLiverDxLib.volumes import Grid
 from PediatricLiverDxLib.wording import GATE_TITLES, RESEARCH_ONLY, percent
 
 COMMAND = [sys.executable, "-m", "PediatricLiverDxLib.cli"]
@@ -239,15 +239,16 @@ def limit_files(size: int):
     return limit
 
 
-@pytest.mark.parametrize("size", [200, 60_000])
+@pytest.mark.parametrize("size", [200, 60_000, 300_000])
 def test_full_disk(tiny_study, tiny_bundle, tmp_path, size):
-    """No file may grow beyond a limit: the first that is written (the activation map) meets it, or the largest (the report)."""
+    """No file may grow beyond a limit: the first that is written (the activation map) meets it, or the report, or the scene's volumes."""
     command = [*COMMAND, "diagnose", str(tiny_study), "-o", str(tmp_path / "out"), "--bundle", str(tiny_bundle)]
     done = subprocess.run(
         command, capture_output=True, text=True, preexec_fn=limit_files(size), env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     )
     assert done.returncode == 2, done.stderr
     assert "cannot be written" in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -162,11 +162,15 @@ def _run(
     rois = [roi for path in options.roi for roi in read_rois(path)] if options.roi else None
     if rois:
         rois = [replace(roi, id=str(n)) for n, roi in enumerate(rois, 1)]
-    with ThreadPoolExecutor(1) as loader:
+    loader = ThreadPoolExecutor(1)
+    try:
         networks = loader.submit(work.networks, options.bundle, detector=not rois)
         found = work.read(Request(options.study, files or None, not options.no_align), networks, tell)
         read = time.perf_counter()
         opened = networks.result()
+    finally:
+        # an exam that is refused is refused at once
+        loader.shutdown(wait=False, cancel_futures=True)
     timings |= {**found.timings_s, "load": time.perf_counter() - read}
     diagnosis = diagnose(found.exam, found.aligned, opened, rois=rois, progress=tell, timings_s=timings)
     opened.check()

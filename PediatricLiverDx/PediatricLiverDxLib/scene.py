@@ -5,8 +5,11 @@ Speaks MRML only (slicer, vtk), so it runs on slicer-core and inside Slicer alik
 
 from __future__ import annotations
 
+import os
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,10 +56,26 @@ def write_scene(diagnosis: Diagnosis, aligned: AlignedExam, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="scene-", dir=path.parent) as folder:
         bundle = Path(folder) / path.stem
         bundle.mkdir()
-        if not scene.SaveSceneToSlicerDataBundleDirectory(str(bundle), None):
+        with _silence():
+            saved = scene.SaveSceneToSlicerDataBundleDirectory(str(bundle), None)
+        if not saved:
             raise OSError(f"The scene {path.name} could not be written; is there room left in its folder?")
         _zip(bundle, path)
     scene.Clear(1)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep what ITK and VTK write of a full disk off standard error: pages with paths, where one sentence of ours is to stand."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def new_scene() -> Any:
