@@ -65,7 +65,9 @@ def classify(
 
     def run(which: tuple[str, int]) -> list[np.ndarray]:
         backbone, start = which
-        return networks.classifiers[backbone].run(["feature_map", "logits"], {"composites": batch[start : start + n_slices]})
+        # without any phase all composites are zeros: one stands for them
+        end = start + n_slices if start else 1
+        return networks.classifiers[backbone].run(["feature_map", "logits"], {"composites": batch[start:end]})
 
     means: dict[str, list[np.ndarray]] = {backbone: [] for backbone in backbones}
     feature_maps: dict[str, np.ndarray] = {}

@@ -210,7 +210,8 @@ def _extreme(array: np.ndarray, radii: Sequence[int], least_or_most: np.ufunc) -
         while reached < 2 * radius + 1:
             step = min(reached, 2 * radius + 1 - reached)
             length = window.shape[axis] - step
-            window = least_or_most(window.take(range(length), axis), window.take(range(step, step + length), axis))
+            one, other = (tuple(slice(at, at + length) if a == axis else slice(None) for a in range(array.ndim)) for at in (0, step))
+            window = least_or_most(window[one], window[other])
             reached += step
         array = window
     return array
