@@ -20,6 +20,8 @@ from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, In
 
 REAL_CT = Path(__file__).resolve().parents[2] / "shared" / "ct"
 
+#: Detectors for tests take images of up to this many pixels a side.
+MOST_PIXELS = 1024
 #: x, y, z of the drawn exams; direction is LPS.
 SIZE, SPACING, ORIGIN = (96, 80, 24), (3.0, 3.0, 5.0), (-140.0, -120.0, 40.0)
 #: Box of the drawn lesion in voxel edges (x0, y0, z0, x1, y1, z1).
@@ -82,7 +84,7 @@ def _model(nodes: list, inputs: list, outputs: list, constants: dict[str, np.nda
     return model.SerializeToString()
 
 
-def detector_onnx(size: int, threshold: float = 0.85) -> bytes:
+def detector_onnx(threshold: float = 0.85) -> bytes:
     """Return a detector with one anchor: the box around all pixels above a threshold in PC; score 0.9 if there are any."""
     f32 = np.float32
     constants = {
@@ -90,9 +92,10 @@ def detector_onnx(size: int, threshold: float = 0.85) -> bytes:
         "second": np.array([1]),
         "channel": np.array([1]),
         "threshold": f32(threshold),
-        "index": np.arange(size, dtype=f32),
-        "reversed": np.arange(size, 0, -1, dtype=f32),
-        "size": f32(size),
+        "index": np.arange(MOST_PIXELS, dtype=f32),
+        "reversed": np.arange(MOST_PIXELS, 0, -1, dtype=f32),
+        "most": f32(MOST_PIXELS),
+        "zero": np.array([0]),
         "one": f32(1),
         "half": f32(0.5),
         "score_scale": f32(0.9),
@@ -105,16 +108,19 @@ def detector_onnx(size: int, threshold: float = 0.85) -> bytes:
         helper.make_node("Slice", ["images", "first", "second", "channel"], ["pc"]),
         helper.make_node("Greater", ["pc", "threshold"], ["above"]),
         helper.make_node("Cast", ["above"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Shape", ["images"], ["shape"]),
     ]
     for name, axis in (("x", "rows"), ("y", "columns")):
         nodes += [
+            helper.make_node("Gather", ["shape", "columns" if axis == "rows" else "rows"], [f"{name}length"]),
+            *(helper.make_node("Slice", [way, "zero", f"{name}length"], [f"{name}{way}"]) for way in ("index", "reversed")),
             helper.make_node("ReduceMax", ["mask"], [f"{name}any4"], axes=[2 if axis == "rows" else 3], keepdims=0),
-            helper.make_node("Mul", [f"{name}any4", "index"], [f"{name}hi"]),
+            helper.make_node("Mul", [f"{name}any4", f"{name}index"], [f"{name}hi"]),
             helper.make_node("ReduceMax", [f"{name}hi"], [f"{name}last"], axes=[2], keepdims=1),
             helper.make_node("Add", [f"{name}last", "one"], [f"{name}1"]),
-            helper.make_node("Mul", [f"{name}any4", "reversed"], [f"{name}lo"]),
+            helper.make_node("Mul", [f"{name}any4", f"{name}reversed"], [f"{name}lo"]),
             helper.make_node("ReduceMax", [f"{name}lo"], [f"{name}firstr"], axes=[2], keepdims=1),
-            helper.make_node("Sub", ["size", f"{name}firstr"], [f"{name}0"]),
+            helper.make_node("Sub", ["most", f"{name}firstr"], [f"{name}0"]),
             helper.make_node("Add", [f"{name}0", f"{name}1"], [f"{name}sum"]),
             helper.make_node("Mul", [f"{name}sum", "half"], [f"c{name}"]),
             helper.make_node("Sub", [f"{name}1", f"{name}0"], [f"w{name}"]),
@@ -129,7 +135,7 @@ def detector_onnx(size: int, threshold: float = 0.85) -> bytes:
     used = {name for node in nodes for name in node.input}
     return _model(
         nodes,
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 4, size, size])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 4, "height", "width"])],
         [helper.make_tensor_value_info("predictions", TensorProto.FLOAT, ["n", 5, 1])],
         {name: np.asarray(value) for name, value in constants.items() if name in used},
     )
@@ -160,10 +166,10 @@ def classifier_onnx(size: int, seed: int) -> tuple[bytes, np.ndarray, np.ndarray
     return model, weight, bias
 
 
-def write_bundle(folder: Path, detector_size: int = 128, composite_size: int = 64) -> Path:
+def write_bundle(folder: Path, detector_size: int = 192, composite_size: int = 64) -> Path:
     """Write a small bundle that passes verification, with a gate fitted on drawn exams."""
     folder.mkdir(parents=True)
-    (folder / "detector.onnx").write_bytes(detector_onnx(detector_size))
+    (folder / "detector.onnx").write_bytes(detector_onnx())
     arrays, classifiers = {}, {}
     for seed, backbone in enumerate(BACKBONES):
         model, weight, bias = classifier_onnx(composite_size, seed)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from PediatricLiverDxLib.alignment import AlignedExam, PhaseAlignment
 from PediatricLiverDxLib.attribution import CamVolume, PhaseShapley
 from PediatricLiverDxLib.bundle import BundleInfo
 from PediatricLiverDxLib.composites import composite_slices_of, composites
 from PediatricLiverDxLib.diagnosis import Diagnosis, ExamSummary, LesionDiagnosis, PhaseSummary
-from PediatricLiverDxLib.exam import Grid
 from PediatricLiverDxLib.gate import Gate
 from PediatricLiverDxLib.rois import Roi
 from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES
+from PediatricLiverDxLib.volumes import AlignedExam, Grid, PhaseAlignment
 
 #: HU in PC, AP, PVP, DP (clinical.md's order of magnitude).
 _HU = {

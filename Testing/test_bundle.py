@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import classifier_onnx, detector_onnx, rewrite_hashes
+from conftest import classifier_onnx, rewrite_hashes
 from PediatricLiverDxLib import bundle as bundle_module
 from PediatricLiverDxLib.bundle import is_shipped, load_networks, pin, read_bundle
 from PediatricLiverDxLib.composites import GEOMETRY
@@ -37,7 +37,7 @@ def test_a_whole_bundle_is_read(tiny_bundle):
 def test_networks_are_ready(networks):
     assert tuple(networks.classifiers) == BACKBONES
     assert networks.composite_size == 64
-    assert networks.detector.size == 128
+    assert networks.detector.size == 192
 
 
 @pytest.mark.parametrize("name", ["detector.onnx", "vit.onnx", "heads.npz", "MODEL_CARD.md"])
@@ -120,9 +120,9 @@ def test_a_network_that_is_none_is_refused(bundle):
 
 
 def test_networks_of_other_shapes_are_refused(bundle):
-    (bundle / "detector.onnx").write_bytes(detector_onnx(96))
+    (bundle / "vit.onnx").write_bytes(classifier_onnx(96, 0)[0])
     rewrite_hashes(bundle, document(bundle))
-    with pytest.raises(InputError, match="one input images"):
+    with pytest.raises(InputError, match=r"one input composites \(n, 4, 64, 64\)"):
         load_networks(bundle)
 
 

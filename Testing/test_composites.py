@@ -13,14 +13,15 @@ from PediatricLiverDxLib.composites import (
     composite_slices,
     composites,
     crop_plane,
-    detector_inputs,
+    detector_images,
+    detector_transform,
     inside_box,
     resampling_matrix,
     window,
 )
-from PediatricLiverDxLib.exam import Grid
 from PediatricLiverDxLib.rois import Roi
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
+from PediatricLiverDxLib.volumes import Grid
 
 
 def test_window_ends_and_middle():
@@ -112,7 +113,7 @@ def test_absent_phase_is_zeros(tiny_aligned):
     roi = Roi.from_index_box(tiny_aligned.grid, LESION_BOX)
     lacking = replace(tiny_aligned, present=(True, False, True, True))
     assert not composites(lacking, roi)[:, 1].any()
-    inputs, _ = detector_inputs(lacking, 64)
+    inputs = detector_images(lacking, detector_transform(lacking, 64), range(24))
     assert not inputs[:, 1].any()
     assert inputs[:, 0].any()
 
@@ -135,7 +136,8 @@ def test_roi_outside_is_refused(tiny_aligned):
 
 
 def test_detector_inputs_show_the_whole_body_and_map_back(tiny_aligned):
-    inputs, transform = detector_inputs(tiny_aligned, 128)
+    transform = detector_transform(tiny_aligned, 128)
+    inputs = detector_images(tiny_aligned, transform, range(24))
     assert inputs.shape == (24, 4, 128, 128)
     # the body spans columns 6 to 90: a margin of 2 % on either side
     x0, _, x1, _ = transform.to_index(np.array([0, 0, 128, 128]))
@@ -146,6 +148,15 @@ def test_detector_inputs_show_the_whole_body_and_map_back(tiny_aligned):
     box = transform.to_index(np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]))
     assert np.allclose(box, (LESION_BOX[0], LESION_BOX[1], LESION_BOX[3], LESION_BOX[4]), atol=1)
     assert np.allclose(transform.to_detector(transform.to_index(np.array([3.0, 4.0, 50.0, 60.0]))), [3, 4, 50, 60])
+
+
+def test_what_lies_beside_the_body_is_left_out_up_to_a_multiple_of_pixels(tiny_aligned):
+    square, cut = detector_transform(tiny_aligned, 128), detector_transform(tiny_aligned, 128, 8)
+    # the body is 84 columns wide and 68 rows high
+    assert (square.width, square.height, cut.width, cut.height) == (128, 128, 128, 104)
+    assert cut.step_xy == square.step_xy and cut.start_xy[0] == square.start_xy[0]
+    whole, part = (detector_images(tiny_aligned, one, range(24)) for one in (square, cut))
+    np.testing.assert_allclose(part, whole[:, :, 12:116], atol=1e-5)
 
 
 def test_body_leaves_a_couch_out():
@@ -164,5 +175,5 @@ def test_all_air_counts_as_body():
 def test_single_slice_volume(tiny_aligned):
     grid = Grid((96, 80, 1), *(getattr(tiny_aligned.grid, name) for name in ("spacing_xyz", "origin_lps", "direction")))
     one = replace(tiny_aligned, hu=tiny_aligned.hu[:, 12:13], grid=grid)
-    assert detector_inputs(one, 64)[0].shape == (1, 4, 64, 64)
+    assert detector_images(one, detector_transform(one, 64), range(1)).shape == (1, 4, 64, 64)
     assert composites(one, Roi.from_index_box(grid, (24, 30, 0, 40, 46, 1)), 64).any()

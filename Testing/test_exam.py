@@ -9,9 +9,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from conftest import refusal
-from PediatricLiverDxLib.exam import Exam, Grid, exam_from_images, read_exam
+from PediatricLiverDxLib.exam import exam_from_images, read_exam
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
 from PediatricLiverDxLib.volume_files import _nifti_affines
+from PediatricLiverDxLib.volumes import Exam, Grid
 from synthetic_ct import DOSE_REPORT, abdomen, as_image, header, save, write_enhanced, write_series
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "ct"

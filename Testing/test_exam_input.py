@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import drawn_images
-from PediatricLiverDxLib.exam import Grid, read_exam
+from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
+from PediatricLiverDxLib.volumes import Grid
 from synthetic_ct import abdomen, as_image
 
 slicer = pytest.importorskip("slicer")

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from conftest import REAL_CT
-from PediatricLiverDxLib.alignment import AlignedExam, align
+from PediatricLiverDxLib.alignment import align
 from PediatricLiverDxLib.bundle import load_networks
 from PediatricLiverDxLib.diagnosis import diagnose
-from PediatricLiverDxLib.exam import Exam, read_exam
+from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.gate import TRUST
 from PediatricLiverDxLib.outputs import write_outputs
 from PediatricLiverDxLib.rois import read_rois
 from PediatricLiverDxLib.vocabulary import PHASES
+from PediatricLiverDxLib.volumes import AlignedExam, Exam
 
 MODELS = Path(__file__).resolve().parent.parent / "Resources" / "Models"
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PediatricLiverDxLib.exam import Grid
 from PediatricLiverDxLib.rois import Roi, read_rois, sorted_by_size, write_roi
 from PediatricLiverDxLib.vocabulary import InputError
+from PediatricLiverDxLib.volumes import Grid
 
 STRAIGHT = Grid((100, 80, 40), (1.0, 1.5, 3.0), (-50.0, -60.0, 10.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 _C, _S = np.cos(0.2), np.sin(0.2)

@@ -23,10 +23,11 @@ import SimpleITK as sitk
 from conftest import LESION_BOX, rewrite_hashes
 from PediatricLiverDxLib.alignment import align
 from PediatricLiverDxLib.diagnosis import diagnose, lesion_map
-from PediatricLiverDxLib.exam import Grid, read_exam
+from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.private_folder import PREFIX, make_private_folder, remove_abandoned
 from PediatricLiverDxLib.rois import Roi
 from PediatricLiverDxLib.vocabulary import OUTCOMES, PHASES, InputError
+from PediatricLiverDxLib.volumes import Grid
 from PediatricLiverDxLib.worker_requests import read_line, request_of, roi_document
 
 SCHEMA = json.loads(resources.files("PediatricLiverDxLib").joinpath("result.schema.json").read_text(encoding="utf-8"))

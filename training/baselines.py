@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.vocabulary import PHASES
+from PediatricLiverDxLib.volumes import AlignedExam
 
 from .cache import CROP_SIZE, FRACTIONS, CachedExam, crop, crop_place
 from .truth import Lesion

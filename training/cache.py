@@ -19,7 +19,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PediatricLiverDxLib.alignment import AlignedExam
 from PediatricLiverDxLib.composites import (
     COMPOSITE_SIZE,
     FULL_COMPOSITE_MM,
@@ -33,6 +32,7 @@ from PediatricLiverDxLib.composites import (
     resampling_matrix,
 )
 from PediatricLiverDxLib.vocabulary import CLASSES, NO_TUMOUR, PHASES, K
+from PediatricLiverDxLib.volumes import AlignedExam
 from tqdm import tqdm
 
 from .cohort import ExamRecord

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PediatricLiverDxLib.composites import DETECTOR_SIZE
+from PediatricLiverDxLib.composites import DETECTOR_SIZE, DETECTOR_STRIDE
 from PediatricLiverDxLib.vocabulary import CLASSES, PHASES
 from torch.nn import functional
 
 from . import augmentation, pkcp, sampling
 from .cache import SMALLEST_SECTION, CachedExam
 from .configuration import DetectorSettings
-
-#: Pixels of the input per pixel of YOLOv8's coarsest feature map.
-LARGEST_STRIDE = 32
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class DetectorBatches:
     def __init__(self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE) -> None:
         self.exams, self.settings, self.seed = list(exams), settings, seed
         #: Side of the images in pixels, a multiple of the network's largest stride.
-        self.size = max(1, round(size * settings.view / LARGEST_STRIDE)) * LARGEST_STRIDE
+        self.size = max(1, round(size * settings.view / DETECTOR_STRIDE)) * DETECTOR_STRIDE
         self._view = self.size / size
         self._kept_size = self.exams[0].images.shape[-1]
         small = settings.small * self._kept_size

@@ -70,7 +70,7 @@ def export_bundle(
         classifiers[backbone] = {
             "file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone], "shares": shares[backbone],
         }
-    detector = build_detector(configuration.detector.architecture, run / "detector" / "weights.safetensors")
+    detector = build_detector(configuration.detector, run / "detector" / "weights.safetensors")
     export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)
     differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])
 

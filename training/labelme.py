@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 from PediatricLiverDxLib.alignment import REFERENCE_ORDER
 from PediatricLiverDxLib.composites import composite_slices
-from PediatricLiverDxLib.exam import Grid
 from PediatricLiverDxLib.vocabulary import PHASES, InputError, K
+from PediatricLiverDxLib.volumes import Grid
 
 _NAME = re.compile(rf"({'|'.join(PHASES)})_([0-9]+)", re.IGNORECASE)
 #: Shapes that have a box, and how many points they have at least.

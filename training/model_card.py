@@ -26,7 +26,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "| network | input | task |",
         "|---|---|---|",
-        f"| detector (YOLOv8) | axial slices, 4 phases, {detector['size']} x {detector['size']} | boxes of lesions, linked into 3D |",
+        f"| detector (YOLOv8) | axial slices, 4 phases, up to {detector['size']} x {detector['size']} | boxes of lesions, linked into 3D |",
         *(
             f"| {name} | {document['k']} composites a lesion, 4 phases, {item['size']} x {item['size']} | three heads: "
             f"{'; '.join(_HEADS.values())} |"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -35,12 +36,19 @@ class _PredictionsOnly(nn.Module):
 
 def export_classifier(model: nn.Module, path: Path, size: int) -> None:
     """Write a backbone: "composites" (n, 4, size, size) -> "feature_map", "logits"."""
-    _export(model.eval(), path, size, "composites", ["feature_map", "logits"])
+    _export(model.eval(), path, size, "composites", {"feature_map": {}, "logits": {}})
 
 
 def export_detector(model: nn.Module, path: Path, size: int) -> None:
-    """Write the detector: "images" (n, 4, size, size) -> "predictions" (n, 5, anchors): cx, cy, w, h in pixels, score in [0, 1]."""
-    _export(_PredictionsOnly(model).eval(), path, size, "images", ["predictions"])
+    """Write the detector: "images" (n, 4, height, width) -> "predictions" (n, 5, anchors): cx, cy, w, h in pixels, score in [0, 1].
+
+    Any height and width that DETECTOR_STRIDE divides will do.
+    """
+    model = copy.deepcopy(model)
+    # places of predictions are to follow from the image's size, not to be written into the network
+    model.model[-1].dynamic = model.model[-1].export = True
+    model.model[-1].format = "onnx"
+    _export(_PredictionsOnly(model).eval(), path, size, "images", {"predictions": {2: "anchors"}}, {2: "height", 3: "width"})
 
 
 def quantise_weights(model: onnx.ModelProto, keep: frozenset[str] = frozenset({"head.weight", "head.bias"})) -> onnx.ModelProto:
@@ -102,14 +110,17 @@ def open_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _export(model: nn.Module, path: Path, size: int, input_name: str, output_names: list[str]) -> None:
+def _export(
+    model: nn.Module, path: Path, size: int, input_name: str, outputs: dict[str, dict[int, str]], any_size: dict[int, str] | None = None
+) -> None:
+    """Write a network. outputs: name -> its axes, other than the batch's, whose length is not fixed; any_size: those of the input."""
     example = torch.zeros(2, len(PHASES), size, size)
     part = path.with_name(path.name + ".part")
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            model, (example,), str(part), input_names=[input_name], output_names=output_names, opset_version=OPSET, dynamo=False,
-            dynamic_axes={name: {0: "n"} for name in (input_name, *output_names)},
+            model, (example,), str(part), input_names=[input_name], output_names=list(outputs), opset_version=OPSET, dynamo=False,
+            dynamic_axes={name: {0: "n", **axes} for name, axes in ({input_name: any_size or {}} | outputs).items()},
         )
     exported = onnx.load(str(part))
     part.unlink()

@@ -10,7 +10,7 @@ import numpy as np
 from PediatricLiverDxLib.alignment import align
 from PediatricLiverDxLib.bundle import Networks, load_networks
 from PediatricLiverDxLib.classification import class_probabilities, malignant_probability
-from PediatricLiverDxLib.composites import Roi, composite_slices_of, composites, detector_images, detector_transform
+from PediatricLiverDxLib.composites import DETECTOR_STRIDE, Roi, composite_slices_of, composites, detector_images, detector_transform
 from PediatricLiverDxLib.detection import boxes_of
 from PediatricLiverDxLib.diagnosis import diagnose
 from PediatricLiverDxLib.exam import read_exam
@@ -75,7 +75,7 @@ def _composite_boxes(networks: Networks, aligned, lesions) -> list[dict[str, lis
     """Return for each depth-matched composite of the largest lesion the boxes found and the true ones, in detector pixels."""
     if not lesions:
         return []
-    transform = detector_transform(aligned, networks.detector.size)
+    transform = detector_transform(aligned, networks.detector.size, DETECTOR_STRIDE)
     slices = sorted(set(composite_slices_of(lesions[0].box, aligned.grid.size_xyz[2])))
     (predictions,) = networks.detector.session.run(["predictions"], {"images": detector_images(aligned, transform, slices)})
     found = boxes_of(predictions, LOWEST_SCORE, networks.detector.iou_nms)

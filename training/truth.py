@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from PediatricLiverDxLib.alignment import AlignedExam, align
-from PediatricLiverDxLib.exam import Grid, read_exam
+from PediatricLiverDxLib.alignment import align
+from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.rois import IndexBox
 from PediatricLiverDxLib.vocabulary import InputError
+from PediatricLiverDxLib.volumes import AlignedExam, Grid
 
 from . import labelme
 from .cohort import ExamRecord

@@ -17,8 +17,6 @@ from .notices import grave
 from .vocabulary import PHASES, InputError
 from .volumes import MIN_SIMILARITY, AlignedExam, Exam, Grid, PhaseAlignment
 
-__all__ = ["REFERENCE_ORDER", "AlignedExam", "PhaseAlignment", "align", "local_correlation", "same_grid"]
-
 REFERENCE_ORDER = ("PVP", "AP", "DP", "PC")
 
 #: A deformation is accepted where it takes away at least this share of the mean absolute difference in solidity. On phantoms without

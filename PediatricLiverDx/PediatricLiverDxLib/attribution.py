@@ -13,8 +13,8 @@ from .classification import CoalitionOutputs, outcome_head, sigmoid, subtype_hea
 from .composites import composite_slices_of, crop_square, resampling_matrix
 
 if TYPE_CHECKING:
-    from .exam import Grid
     from .rois import Roi
+    from .volumes import Grid
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,7 @@ def open_detector(bundle: Bundle, threads: int) -> Detector:
     """Open the detector of a bundle that holds its files. Raises InputError as load_networks does."""
     detector = bundle.document["detector"]
     return Detector(
-        session=_session(bundle, detector["file"], "images", detector["size"], {"predictions": (5, None)}),
+        session=_session(bundle, detector["file"], "images", ("height", "width"), {"predictions": (5, None)}),
         threshold=float(detector["threshold"]),
         iou_nms=float(detector["iou_nms"]),
         link=bundle.link,
@@ -220,7 +220,7 @@ def open_classifier(bundle: Bundle, backbone: str) -> onnxruntime.InferenceSessi
     classifier = bundle.document["classifiers"][backbone]
     weight, bias = bundle.head(backbone)
     outputs = {"feature_map": (weight.shape[1], None, None), "logits": (len(HEADS),)}
-    session = _session(bundle, classifier["file"], "composites", classifier["size"], outputs)
+    session = _session(bundle, classifier["file"], "composites", (classifier["size"],) * 2, outputs)
     _check_head(session, classifier, weight, bias)
     return session
 
@@ -239,9 +239,13 @@ def _read(path: Path) -> bytes:
 
 
 def _session(
-    bundle: Bundle, name: str, input_name: str, size: int, outputs: Mapping[str, Sequence[int | None]]
+    bundle: Bundle, name: str, input_name: str, size: tuple[int | str, int | str], outputs: Mapping[str, Sequence[int | None]]
 ) -> onnxruntime.InferenceSession:
-    """Open a network. outputs: name -> shape after the batch axis, None where any length will do."""
+    """Open a network.
+
+    size: height and width of its images, names where it takes any. outputs: name -> shape after the batch axis, None where any length
+    will do.
+    """
     import onnxruntime  # a tenth of the whole start: only when networks are opened
 
     options = onnxruntime.SessionOptions()
@@ -257,8 +261,8 @@ def _session(
     except Exception as error:  # the runtime has many kinds of error and no common base
         raise InputError(f"The bundle's {name} is not a network that ONNX Runtime can load ({type(error).__name__}); {ADVICE}.") from None
     inputs = {i.name: i.shape[1:] for i in session.get_inputs()}
-    if inputs != {input_name: [len(PHASES), size, size]}:
-        expected = f"one input {input_name} (n, {len(PHASES)}, {size}, {size})"
+    if inputs != {input_name: [len(PHASES), *size]}:
+        expected = f"one input {input_name} (n, {len(PHASES)}, {size[0]}, {size[1]})"
         raise InputError(f"Expected {expected} of the bundle's {name}, got {inputs}; {ADVICE}.")
     found = {o.name: o.shape[1:] for o in session.get_outputs()}
     if set(found) != set(outputs) or not all(_fits(found[key], shape) for key, shape in outputs.items()):

@@ -5,6 +5,7 @@ Axis order (slice, phase, row, column); phases in the order of PHASES; an absent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 COMPOSITE_SIZE = 128
 #: Side of a detector's input in pixels.
 DETECTOR_SIZE = 320
+#: Its images' sides are multiples of this many pixels, which is what its coarsest places see.
+DETECTOR_STRIDE = 32
 #: A composite shows at least the Roi's longer in-plane side times this.
 ROI_MARGIN = 1.10
 #: A Roi of this longer side, with its margin, fills its composite, mm; a smaller one is shown smaller (composite_side).
@@ -38,6 +41,7 @@ BODY_GRID_MM = 4.0
 __all__ = [
     "COMPOSITE_SIZE",
     "DETECTOR_SIZE",
+    "DETECTOR_STRIDE",
     "DetectorTransform",
     "Roi",
     "body_mask",
@@ -45,7 +49,6 @@ __all__ = [
     "composite_slices",
     "composites",
     "crop_plane",
-    "detector_inputs",
     "inside_box",
     "resampling_matrix",
     "window",
@@ -178,11 +181,12 @@ def composite_slices_of(box: IndexBox, n_slices: int) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class DetectorTransform:
-    """Map detector pixels to voxel edges of the aligned grid and back: voxel = start + pixel * step, in both axes."""
+    """Map pixels of an image of width x height to voxel edges of the aligned grid and back: voxel = start + pixel * step, in both axes."""
 
     start_xy: tuple[float, float]
     step_xy: tuple[float, float]
-    size: int = DETECTOR_SIZE
+    width: int
+    height: int
 
     def to_index(self, boxes_xyxy: np.ndarray) -> np.ndarray:
         """Map (..., 4) boxes from detector pixels to voxel edges."""
@@ -227,8 +231,11 @@ def body_midline(aligned: AlignedExam) -> float:
     return float(columns[0] + columns[-1] + 1) / 2 * stride[2]
 
 
-def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> DetectorTransform:
-    """Return the square in mm around the body, over all slices, that the detector sees as size x size pixels."""
+def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE, multiple: int | None = None) -> DetectorTransform:
+    """Return the square in mm around the body, over all slices, that the detector sees as size x size pixels.
+
+    multiple: leave out what lies beside the body as far as both sides stay a multiple of that many pixels.
+    """
     mask, stride = aligned.body
     spacing = aligned.grid.spacing_xyz
     centre, extent_mm = [], []
@@ -238,30 +245,20 @@ def detector_transform(aligned: AlignedExam, size: int = DETECTOR_SIZE) -> Detec
         centre.append((low + high) / 2)
         extent_mm.append((high - low) * spacing[axis])
     side = max(extent_mm) * BODY_MARGIN
-    start = tuple(float(c - side / spacing[axis] / 2) for axis, c in enumerate(centre))
-    return DetectorTransform(start, tuple(float(side / spacing[axis] / size) for axis in (0, 1)), size)
-
-
-def detector_inputs(
-    aligned: AlignedExam, size: int = DETECTOR_SIZE, slices: range | None = None
-) -> tuple[np.ndarray, DetectorTransform]:
-    """Return the detector's images, float32 (slice, phase, size, size) in [0, 1], and where they lie.
-
-    Every slice (or those of `slices`) is cut to the body's square (detector_transform), windowed and resampled with antialiasing.
-    """
-    transform = detector_transform(aligned, size)
-    slices = slices if slices is not None else range(aligned.grid.size_xyz[2])
-    return detector_images(aligned, transform, slices), transform
+    needed = [size if multiple is None else multiple * math.ceil(one * BODY_MARGIN / side * size / multiple) for one in extent_mm]
+    width, height = (min(pixels, size) for pixels in needed)
+    step_xy = tuple(float(side / spacing[axis] / size) for axis in (0, 1))
+    start = tuple(float(c - pixels * step / 2) for c, pixels, step in zip(centre, (width, height), step_xy, strict=True))
+    return DetectorTransform(start, step_xy, width, height)
 
 
 def detector_images(aligned: AlignedExam, transform: DetectorTransform, slices: range) -> np.ndarray:
-    """Return the detector's images of some slices, float32 (slice, phase, size, size) in [0, 1]."""
-    size = transform.size
-    across = resampling_matrix(aligned.grid.size_xyz[0], transform.start_xy[0], transform.step_xy[0], size)
-    down = resampling_matrix(aligned.grid.size_xyz[1], transform.start_xy[1], transform.step_xy[1], size)
+    """Return the detector's images of some slices, windowed and resampled: float32 (slice, phase, height, width) in [0, 1]."""
+    across = resampling_matrix(aligned.grid.size_xyz[0], transform.start_xy[0], transform.step_xy[0], transform.width)
+    down = resampling_matrix(aligned.grid.size_xyz[1], transform.start_xy[1], transform.step_xy[1], transform.height)
     rows, columns = _used(down), _used(across)
     down, across = down[:, rows], np.ascontiguousarray(across[:, columns].T)
-    out = np.zeros((len(slices), len(PHASES), size, size), np.float32)
+    out = np.zeros((len(slices), len(PHASES), transform.height, transform.width), np.float32)
     for p, phase in enumerate(PHASES):
         if aligned.present[p]:
             for n, z in enumerate(slices):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .composites import BODY_MARGIN, DETECTOR_SIZE, detector_images, detector_transform
+from .composites import BODY_MARGIN, DETECTOR_SIZE, DETECTOR_STRIDE, detector_images, detector_transform
 from .concurrency import in_order
 from .rois import IndexBox, Roi, sorted_by_size
 from .vocabulary import InputError
@@ -16,7 +16,7 @@ from .vocabulary import InputError
 if TYPE_CHECKING:
     import onnxruntime
 
-    from .alignment import AlignedExam
+    from .volumes import AlignedExam
 
 #: Slices per run of the detector: each takes 7 MB, and more at a time are no faster.
 BATCH = 2
@@ -201,7 +201,7 @@ class Detector:
 
         Boxes that span most of the body (MOST_OF_BODY) are left out.
         """
-        transform = detector_transform(aligned, self.size)
+        transform = detector_transform(aligned, self.size, DETECTOR_STRIDE)
         widest = MOST_OF_BODY * self.size / BODY_MARGIN
         width, height, n_slices = aligned.grid.size_xyz
         found: list[np.ndarray] = []

@@ -18,10 +18,9 @@ from .rois import Roi
 from .vocabulary import PHASES, InputError
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam, PhaseAlignment
     from .bundle import BundleInfo, Networks
-    from .exam import Exam
     from .result_document import PlacedCam
+    from .volumes import AlignedExam, Exam, PhaseAlignment
 
 #: Told the stage ("align", "detect", "classify", "gate", "write"), the part of it that is done (0 to 1), and a text for the user.
 Progress = Callable[[str, float, str], None]

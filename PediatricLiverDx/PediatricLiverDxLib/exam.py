@@ -15,9 +15,7 @@ from .hounsfield import canonical_hu
 from .notices import Notice, grave
 from .recognition import SURE, contradictions, phases_by_number, phases_from_images
 from .vocabulary import PHASE_NAMES, PHASES, InputError
-from .volumes import Exam, Grid, PhaseVolume
-
-__all__ = ["Exam", "Grid", "PhaseVolume", "exam_from_images", "phases_by_brightness", "read_exam", "without_crowd"]
+from .volumes import Exam, PhaseVolume
 
 #: More volumes than this that no name tells are not read: brightness can tell four phases, and a mask or two is told by its values.
 MAX_SILENT = 6

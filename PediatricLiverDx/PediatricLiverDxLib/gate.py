@@ -15,11 +15,10 @@ from .volumes import MIN_SIMILARITY
 from .wording import percent
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .bundle import Bundle
     from .classification import CoalitionOutputs
     from .diagnosis import LesionDiagnosis
-    from .exam import Exam
+    from .volumes import AlignedExam, Exam
 
 TRUST, LOOK, DO_NOT_TRUST = VERDICTS = ("trust", "look", "do not trust")
 

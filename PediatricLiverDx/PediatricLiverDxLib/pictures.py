@@ -41,7 +41,7 @@ class SlicePictures:
         native = int(np.ceil(transform.step_xy[0] * width))
         if native < width:  # more pixels than the scanner gave cost bytes and show nothing
             step = tuple(step * width / native for step in transform.step_xy)
-            width, transform = native, DetectorTransform(transform.start_xy, step, native)
+            width, transform = native, DetectorTransform(transform.start_xy, step, native, native)
         self._transform, self._per_pixel = transform, _UNITS / width
         mask, stride = aligned.body
         self._midline = body_midline(aligned)

@@ -16,8 +16,8 @@ from .pictures import SlicePictures, crop_grid, phase_bars
 from .vocabulary import BENIGN, CLASS_NAMES, CLASSES, ENTITY_CLASS, ENTITY_NAMES, MALIGNANT, PHASE_NAMES, PHASES
 
 if TYPE_CHECKING:
-    from .alignment import AlignedExam
     from .diagnosis import Diagnosis, LesionDiagnosis, PhaseSummary
+    from .volumes import AlignedExam
 
 _BACKBONE_NAMES = {"vit": "Vision transformer (ViT)", "resnet18": "ResNet18", "densenet121": "DenseNet121"}
 

@@ -22,7 +22,7 @@ from .volumes import PhaseAlignment
 
 if TYPE_CHECKING:
     from .attribution import CamVolume
-    from .exam import Grid
+    from .volumes import Grid
 
 
 @dataclass(frozen=True)

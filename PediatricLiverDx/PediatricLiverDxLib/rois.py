@@ -14,7 +14,7 @@ import numpy as np
 from .vocabulary import InputError
 
 if TYPE_CHECKING:
-    from .exam import Grid
+    from .volumes import Grid
 
 #: A box on a voxel grid as (x0, y0, z0, x1, y1, z1) in voxel edges: voxel i covers [i, i + 1), its centre is i + 0.5.
 IndexBox = tuple[float, float, float, float, float, float]

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .alignment import AlignedExam, align
+from .alignment import align
 from .bundle import Networks, load_networks, shipped_bundle
-from .exam import Exam, read_exam
+from .exam import read_exam
+from .volumes import AlignedExam, Exam
 
 if TYPE_CHECKING:
     from .diagnosis import KnownLesions, Progress

@@ -9,7 +9,7 @@ from .vocabulary import BENIGN, CLASS_NAMES, MALIGNANT, PHASE_NAMES
 
 if TYPE_CHECKING:
     from .diagnosis import LesionDiagnosis, PhaseShapley
-    from .exam import Grid
+    from .volumes import Grid
 
 #: Stands on every screen and report.
 RESEARCH_ONLY = "Research software. Not a medical device: do not base care of a patient on it."

@@ -43,8 +43,8 @@ from .vocabulary import OUT_OF_MEMORY, InputError
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
-    from .exam import Grid
     from .rois import Roi
+    from .volumes import Grid
     from .warm import Prepared, Warm
     from .worker_requests import Detect, Diagnose, Map, RequestId
 

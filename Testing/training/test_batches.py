@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PediatricLiverDxLib.composites import DETECTOR_SIZE, Roi, composites, detector_inputs
+from PediatricLiverDxLib.composites import DETECTOR_SIZE, Roi, composites, detector_images, detector_transform
 from PediatricLiverDxLib.vocabulary import CLASSES
 
 from training.cache import FRACTIONS, CachedExam, build_cache
@@ -41,7 +41,8 @@ def test_cached_composites_are_those_of_diagnosis(exams_csv: Path, cached: tuple
 def test_cached_slices_are_the_detectors_inputs_and_their_boxes_hold_the_lesions(exams_csv: Path, cached: tuple[CachedExam, ...]):
     record, exam = read_exams_csv(exams_csv)[1], cached[1]
     aligned, lesions = load_exam(record, align_phases=False)
-    inputs, transform = detector_inputs(aligned)
+    transform = detector_transform(aligned)
+    inputs = detector_images(aligned, transform, range(aligned.grid.size_xyz[2]))
     for place, one in enumerate(exam.slices):
         np.testing.assert_allclose(exam.images[place] / 255, inputs[one.z], atol=0.5 / 255 + 1e-6)
         for owner, box in zip(one.lesions, one.boxes, strict=True):

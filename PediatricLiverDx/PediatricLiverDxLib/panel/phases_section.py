@@ -8,9 +8,9 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from .. import exam_input
-from ..alignment import MIN_SIMILARITY, PhaseAlignment
 from ..exam_nodes import LESION_ATTRIBUTE
 from ..vocabulary import PHASES, InputError
+from ..volumes import MIN_SIMILARITY, PhaseAlignment
 
 #: Node attribute of a volume: "PHASE: how it was recognised", so that a saved scene still says so.
 HOW_ATTRIBUTE = "PediatricLiverDx.Recognised"
