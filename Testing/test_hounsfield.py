@@ -186,6 +186,14 @@ def test_lungs_that_end_between_two_slices_are_no_other_slope():
     canonical_hu(as_image(chest), "AP")
 
 
+def test_a_dome_of_partial_volume_is_no_other_slope():
+    chest = CT.copy()
+    lung = np.hypot(*(np.mgrid[:96, :96] - 47.5)) < 34  # one slice blurs lung into the dome of the liver, the next shows the dome
+    chest[:7, lung] = -800
+    chest[7, lung] = np.linspace(-700, 80, lung.sum())
+    canonical_hu(as_image(chest), "AP")
+
+
 def test_slices_on_another_scale_in_a_scan_circle():
     y, x = np.mgrid[:96, :96] - 47.5
     shifted = CT.copy()

@@ -128,18 +128,20 @@ def _refuse_shifted_slices(slices: np.ndarray, label: str) -> None:
 
 
 def _stretch(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Return how many times as far apart the darkest and the brighter voxels of a slice are in the next one; None where it is not clear."""
-    dark, middle, bright = np.percentile(one, (10, 70, 90))
+    """Return how many times as far apart the darkest and the brighter voxels of a slice are in the next one; None where it is not clear.
+
+    A scale stretches all voxels alike; where lung gives way to the liver's dome, the darker of the bright voxels change more than the rest.
+    """
+    dark, middle, upper, bright = np.percentile(one, (10, 70, 80, 90))
     below, above = one <= dark, (one >= middle) & (one <= bright)
-    apart = float(np.median(one[above]) - np.median(one[below]))
-    if apart < _STRETCH_OVER_HU:
+    parts = (above & (one <= upper), above & (one >= upper), above)
+    apart = [float(np.median(one[part]) - np.median(one[below])) for part in parts]
+    if apart[2] < _STRETCH_OVER_HU or apart[0] < _STRETCH_OVER_HU / 2:
         return None
-    ends = [other[below], other[above]]
-    middles = [float(np.median(end)) for end in ends]
-    factor = (middles[1] - middles[0]) / apart
+    lower, higher, factor = (float(np.median(other[part]) - np.median(other[below])) / of for part, of in zip(parts, apart, strict=True))
     spread = _SHIFT_SPREAD_HU * max(1.0, factor)
-    alike = min(np.mean(np.abs(end - at) <= spread) for end, at in zip(ends, middles, strict=True))
-    return factor if alike >= _SHIFT_FITS else None
+    alike = min(np.mean(np.abs(other[part] - np.median(other[part])) <= spread) for part in (below, above))
+    return factor if alike >= _SHIFT_FITS and abs(lower - higher) <= _STRETCHED / 2 * abs(factor) else None
 
 
 def _value_warnings(slices: np.ndarray, label: str) -> tuple[str, ...]:
