@@ -12,13 +12,13 @@ from pathlib import Path
 import SimpleITK as sitk
 import torch
 from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES
 
 from training.backbones import build_backbone
 from training.configuration import DetectorSettings
+from training.detector import build_detector
 from training.phantom.generate import generate
 
 N_SLICES = 64
@@ -56,8 +56,9 @@ def write_weights(folder: Path) -> None:
     torch.manual_seed(0)
     for name in BACKBONES:
         torch.save(build_backbone(name).state_dict(), folder / f"{name}.pt")
-    detector = YOLO(DetectorSettings().architecture)
-    detector.model = DetectionModel(DetectorSettings().architecture, ch=len(PHASES), nc=1, verbose=False)
+    settings = DetectorSettings(fine_level=True)
+    detector = YOLO(settings.architecture)
+    detector.model = build_detector(settings)
     detector.save(folder / "detector.pt")
 
 
