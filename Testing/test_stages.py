@@ -23,8 +23,11 @@ COMMAND = [sys.executable, "-m", "PediatricLiverDxLib.cli", "diagnose"]
 
 def started(*arguments: object, **variables: str) -> subprocess.Popen:
     """Start the command, which may fork, unlike main in the process of the tests."""
-    environment = {**os.environ, **variables}
-    return subprocess.Popen([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables},
+        # tests that were started in the background ignore this signal, and so would what they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def children(process: subprocess.Popen) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 import time
@@ -97,13 +98,13 @@ class Host:
         return module
 
     def turn(self, seconds: float = 0.0) -> None:
-        """Let the event loop turn for so long, and once at least."""
+        """Let the event loop turn for so long: once at least, and ten times where a time is given, on a machine that is held up as well."""
         end = time.monotonic() + seconds
-        while True:
+        for rounds in itertools.count(1):
             self.app.processEvents()
             # deleteLater() waits for this, which Slicer's own event loop does
             self.app.sendPostedEvents(None, QtCore.QEvent.DeferredDelete)
-            if time.monotonic() >= end:
+            if time.monotonic() >= end and (seconds == 0 or rounds >= 10):
                 return
             time.sleep(0.002)
 
