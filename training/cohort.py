@@ -14,13 +14,20 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, NO_TUMOUR, PHASES, InputError
+
+if TYPE_CHECKING:
+    from .configuration import CohortSettings
 
 COLUMNS = ("exam_id", "patient_id", "cohort", "class", "entity", "age_years", "sex", "pc", "ap", "pvp", "dp", "lesions")
 
 #: Rows of this cohort are the locked test set (cohort B of arXiv 2511.19478) whatever the seed.
 LOCKED_COHORT = "prospective"
+
+SPLITS = ("train", "validation", "test")
+SPLITS_FILE = "splits.csv"
 
 
 @dataclass(frozen=True)
@@ -112,12 +119,13 @@ def write_exams_csv(path: Path, records: Iterable[ExamRecord]) -> None:
 
 
 def split_by_patient(
-    records: Iterable[ExamRecord], *, validation: float = 0.15, test: float = 0.15, seed: int = 0
+    records: Iterable[ExamRecord], *, validation: float = 0.15, test: float = 0.15, seed: int = 0, known: Mapping[str, str] | None = None
 ) -> dict[str, tuple[ExamRecord, ...]]:
     """Split into "train", "validation" and "test" so that all exams of a patient fall on the same side.
 
-    Patients are ordered, within the class of their first exam, by a hash of seed and patient_id, and cut by the two fractions; so a
-    patient's place hardly moves when others join. Patients with an exam of the locked cohort are always in "test".
+    Patients keep the side that they have in `known` (patient_id: side). The others are ordered, within the class of their first exam, by a
+    hash of seed and patient_id, and cut by the two fractions. Patients with an exam of the locked cohort are always in "test"; InputError
+    is raised where they are known to be elsewhere.
     """
     if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise InputError(f"validation and test must be fractions that leave something to train on, not {validation} and {test}")
@@ -127,11 +135,18 @@ def split_by_patient(
 
     side: dict[str, str] = {}
     by_class: dict[str, list[str]] = defaultdict(list)
+    trained_on = 0
     for patient, exams in by_patient.items():
+        before = (known or {}).get(patient)
         if any(exam.cohort == LOCKED_COHORT for exam in exams):
             side[patient] = "test"
+            trained_on += before in ("train", "validation")
+        elif before is not None:
+            side[patient] = before
         else:
             by_class[exams[0].class_name].append(patient)
+    if trained_on:
+        raise InputError(f"{trained_on} patients of the locked cohort were trained on before; leave them out, or begin without --start")
     for patients in by_class.values():
         patients.sort(key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest())
         n_test = round(test * len(patients))
@@ -140,8 +155,40 @@ def split_by_patient(
             side[patient] = "test" if place < n_test else "validation" if place < n_test + n_validation else "train"
     return {
         name: tuple(exam for patient, exams in by_patient.items() if side[patient] == name for exam in exams)
-        for name in ("train", "validation", "test")
+        for name in SPLITS
     }
+
+
+def split_of_run(
+    records: Iterable[ExamRecord], settings: CohortSettings, run: Path, *, start: Path | None = None
+) -> dict[str, tuple[ExamRecord, ...]]:
+    """Split a run's cohort. Patients stay where they are in the run, or in the run whose RUN/detector/weights.safetensors `start` is.
+
+    So exams can join a run, and a training can go on from weights of another, and nobody whom the weights know comes to be held out.
+    """
+    known: dict[str, str] = {}
+    for folder in (run, start.parents[1]) if start is not None else (run,):
+        if (folder / SPLITS_FILE).is_file():
+            known |= _read_splits(folder / SPLITS_FILE)
+    return split_by_patient(records, validation=settings.validation, test=settings.test, seed=settings.seed, known=known)
+
+
+def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]]) -> None:
+    """Write the run's splits.csv: exam_id, patient_id, split."""
+    part = run / (SPLITS_FILE + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["exam_id", "patient_id", "split"])
+        writer.writerows([exam.exam_id, exam.patient_id, name] for name in splits for exam in splits[name])
+    part.replace(run / SPLITS_FILE)
+
+
+def _read_splits(path: Path) -> dict[str, str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if any(row.get("split") not in SPLITS or not row.get("patient_id") for row in rows):
+        raise InputError(f"{path.name} beside the weights is no list of exam_id, patient_id and split; give the folder that training wrote")
+    return {row["patient_id"]: row["split"] for row in rows}
 
 
 def _record(row: Mapping[str, str], folder: Path) -> ExamRecord:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 
-from training.cohort import ExamRecord, read_exams_csv, split_by_patient, write_exams_csv
+from training.cohort import ExamRecord, read_exams_csv, split_by_patient, split_of_run, write_exams_csv, write_splits
+from training.configuration import CohortSettings
 
 
 def record(exam_id: str, patient_id: str, folder: Path, class_name: str = "HB", cohort: str = "retrospective", **more) -> ExamRecord:
     return ExamRecord(exam_id, patient_id, cohort, class_name, "", 3.25, "F", {"PVP": folder / "PVP.nrrd"}, folder / "lesions.nrrd", more)
+
+
+def ids(exams) -> set[str]:
+    return {exam.exam_id for exam in exams}
 
 
 @pytest.fixture
@@ -61,6 +67,29 @@ def test_split_keeps_class_shares():
     for class_name in CLASSES:
         counts = [sum(exam.class_name == class_name for exam in splits[name]) for name in ("train", "validation", "test")]
         assert counts == [70, 10, 20]
+
+
+def test_patients_stay_where_weights_know_them(tmp_path: Path, exam_folder: Path):
+    settings = CohortSettings(validation=0.25, test=0.25)
+    first = [record(f"e{i}", f"p{i}", exam_folder, CLASSES[i % 4]) for i in range(80)]
+    joined = [*first, *(record(f"f{i}", f"q{i}", exam_folder, CLASSES[i % 4]) for i in range(47))]
+    start = tmp_path / "FIRST" / "detector" / "weights.safetensors"
+    start.parent.mkdir(parents=True)
+    (tmp_path / "SECOND").mkdir()
+    before = split_of_run(first, settings, tmp_path / "FIRST")
+    write_splits(tmp_path / "FIRST", before)
+    after = split_of_run(joined, settings, tmp_path / "SECOND", start=start)
+    moved = split_of_run(joined, settings, tmp_path / "SECOND")
+    for name in before:
+        assert ids(before[name]) < ids(after[name])
+    assert ids(before["train"]) & ids((*moved["validation"], *moved["test"])), "without the list some would have been held out"
+    write_splits(tmp_path / "SECOND", after)
+    assert split_of_run(joined, settings, tmp_path / "SECOND") == after
+
+    trained = before["train"][0]
+    locked = replace(trained, exam_id="later", cohort="prospective")
+    with pytest.raises(InputError, match="1 patients of the locked cohort were trained on before"):
+        split_of_run([*joined, locked], settings, tmp_path / "SECOND")
 
 
 @pytest.mark.parametrize(

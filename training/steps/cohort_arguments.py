@@ -24,10 +24,10 @@ def add_cohort_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
-def cached_cohort(args: argparse.Namespace, configuration: Configuration) -> dict[str, list[CachedExam]]:
-    """Return the cached training and validation exams, by split; test exams are not touched."""
+def cached_cohort(args: argparse.Namespace, configuration: Configuration, start: Path | None = None) -> dict[str, list[CachedExam]]:
+    """Return the cached training and validation exams, by split; test exams are not touched. start: weights that training begins at."""
     from training.cache import build_cache
-    from training.cohort import read_cohort, split_by_patient
+    from training.cohort import read_cohort, split_of_run, write_splits
     from training.configuration import Configuration
 
     args.run.mkdir(parents=True, exist_ok=True)
@@ -36,12 +36,8 @@ def cached_cohort(args: argparse.Namespace, configuration: Configuration) -> dic
         configuration.write(path)
     elif not configuration.same_exams(Configuration.read(path)):
         raise InputError(f"{args.run.name} was begun with another seed, cohort or cache setting; give another folder for another run")
-    cohort = configuration.cohort
-    records = read_cohort(args.exams)
-    splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
-    (args.run / "splits.csv").write_text(
-        "exam_id,patient_id,split\n" + "".join(f"{exam.exam_id},{exam.patient_id},{name}\n" for name in splits for exam in splits[name])
-    )
+    splits = split_of_run(read_cohort(args.exams), configuration.cohort, args.run, start=start)
+    write_splits(args.run, splits)
     wanted = [*splits["train"], *splits["validation"]]
     cached = build_cache(wanted, args.cache or args.run / "cache", configuration.cache, seed=configuration.seed, workers=args.workers)
     return {"train": list(cached[: len(splits["train"])]), "validation": list(cached[len(splits["train"]) :])}

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     configuration = Configuration.read(args.config)
     if args.epochs is not None:
         configuration = dataclasses.replace(configuration, detector=dataclasses.replace(configuration.detector, epochs=args.epochs))
-    exams = cached_cohort(args, configuration)
+    exams = cached_cohort(args, configuration, args.start)
     if args.prepare_only:
         return
     from training.detector import train_detector

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from PediatricLiverDxLib.bundle import read_bundle
     from PediatricLiverDxLib.vocabulary import InputError
 
-    from training.cohort import read_cohort, split_by_patient
+    from training.cohort import read_cohort, split_of_run
     from training.configuration import configuration_of_run
     from training.evaluate import measure, measure_baselines, read_exams
     from training.export import write_document
@@ -41,9 +41,7 @@ def run(args: argparse.Namespace) -> None:
     records, configuration, splits = read_cohort(args.exams), None, None
     if args.run is not None:
         configuration = configuration_of_run(args.run)
-        cohort = configuration.cohort
-        known = read_cohort(args.train_exams)
-        splits = split_by_patient(known, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+        splits = split_of_run(read_cohort(args.train_exams), configuration.cohort, args.run)
         if args.split == "test":
             left = {record.exam_id for record in splits["test"]}
             records = tuple(record for record in records if record.exam_id in left)

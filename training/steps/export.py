@@ -22,14 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from training.cache import build_cache
-    from training.cohort import read_cohort, split_by_patient
+    from training.cohort import read_cohort, split_of_run
     from training.configuration import configuration_of_run
     from training.export import describe_training, export_bundle
 
     configuration = configuration_of_run(args.run)
-    cohort = configuration.cohort
-    records = read_cohort(args.exams)
-    splits = split_by_patient(records, validation=cohort.validation, test=cohort.test, seed=cohort.seed)
+    splits = split_of_run(read_cohort(args.exams), configuration.cohort, args.run)
     records = {name: splits[name] for name in ("train", "validation")}
     trained_on = args.trained_on or describe_training(records)
     folder = args.cache or args.run / "cache"
