@@ -66,6 +66,14 @@ def test_organ_voxels_agree_with_the_clinical_notes(exams, healthy, organ):
         assert low - 2 * error <= value <= high + 2 * error, f"{organ} in {phase}: {value:.0f} +- {error:.0f} HU, expected {low} to {high}"
 
 
+def test_the_psoas_is_the_childs_own_muscle(exams, healthy):
+    samples = [tissue_samples(exam, ("muscle",)) for exam in (*exams.values(), *healthy)]
+    plain = [np.median(sample["PC"]) for sample in samples if len(sample.get("PC", ())) >= 6]
+    venous = [np.median(sample["PVP"]) for sample in samples if len(sample.get("PVP", ())) >= 6]
+    assert len(plain) >= 8 and 50 < np.median(plain) < 64 and 3 < np.std(plain) < 12
+    assert np.median(plain) + 3 < np.median(venous) < np.median(plain) + 35
+
+
 def test_the_truths_liver_is_where_liver_was_painted(healthy):
     """Nearly all of it: vessels and fissures within it, the gallbladder, and edges apart."""
     for exam in healthy:
