@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .composites import GEOMETRY
+from .composites import DETECTOR_STRIDE, GEOMETRY
 from .detection import LinkParameters
 from .exam_features import FEATURES
 from .vocabulary import BACKBONES, HEADS, PHASES, WINDOWS, InputError, K
@@ -83,6 +83,7 @@ def _check_numbers(document: dict[str, Any]) -> None:
     detector, classifiers = document["detector"], document["classifiers"]
     for network in (detector, *classifiers.values()):
         _demand(type(network["size"]) is int and network["size"] > 0, "holds a size that is not a whole number above 0")
+    _demand(detector["size"] % DETECTOR_STRIDE == 0, f"holds a detector size that is not a multiple of {DETECTOR_STRIDE}")
     temperatures = []
     for backbone, classifier in classifiers.items():
         _demand(set(classifier["temperatures"]) == set(HEADS), f"needs the temperatures {', '.join(HEADS)} for {backbone}")

@@ -95,8 +95,8 @@ def series_image(series: Series) -> tuple[sitk.Image, tuple[str, ...]]:
     volume = np.empty(size[::-1], np.int16 if all(_integral(s) for s in slices) else np.float32)
     for row, one in zip(rows, slices, strict=True):
         volume[row] = pixels.hu(one)
-    if pixels.above:
-        notes.append(grave(beyond_range(series.label, pixels.above)))
+    if above := sum(map(pixels.above, slices)):
+        notes.append(grave(beyond_range(series.label, above)))
     _fill(volume, rows)
     image = sitk.GetImageFromArray(volume)
     image.SetOrigin(positions[0].tolist())
@@ -210,7 +210,7 @@ def _integral(one: Slice) -> bool:
     return all(float(number).is_integer() and abs(number) <= _LARGEST_INTEGER for number in one.rescale or (1.0, 0.0))
 
 
-#: Slopes and intercepts up to this are computed with 32 bits.
+#: Slopes and intercepts up to this are computed with 32 bits where 16 are stored, else with 64.
 _LARGEST_INTEGER = 20_000
 
 #: Unsigned stored values from here on are negative ones that were written as unsigned (-2000 as 63536): no CT reaches them.
@@ -221,14 +221,14 @@ _PADDING_VALUES = 8
 
 
 class SlicePixels:
-    """HU of slices, read when asked for; multi-frame files are decoded once. above: voxels so far that lay above MOST_HU."""
+    """HU of slices, read when asked for; multi-frame files are decoded once."""
 
     def __init__(self, series: Series):
         self._label = series.label
         self._shape = series.size[::-1]
         self._file: tuple[Path, np.ndarray] | None = None
         self._padding: int | None = None
-        self.above = 0
+        self._above: dict[tuple[Path, int], int] = {}
 
     def hu(self, one: Slice) -> np.ndarray:
         """Return (row, column) in HU: int16 where the rescale is integral, else float32."""
@@ -239,14 +239,19 @@ class SlicePixels:
             raise InputError(f"{self._label}: expected {one.frame + 1} frames or more in a file, got {len(frames)}; copy the exam again.")
         stored = frames[one.frame]
         slope, intercept = (int(n) for n in one.rescale or (1, 0)) if _integral(one) else one.rescale
-        hu = stored.astype(np.int32 if _integral(one) else np.float64) * slope + intercept
+        wide = np.int64 if stored.itemsize > 2 else np.int32
+        hu = stored.astype(wide if _integral(one) else np.float64) * slope + intercept
         padding = self._is_padding(stored)
         if intercept > AIR // 2 and len(np.unique(stored[padding])) > _PADDING_VALUES:
             raise InputError(f"{self._label}: expected negative HU in signed pixels, got them in unsigned ones; export the series again.")
         hu[padding] = AIR
-        self.above += int(np.count_nonzero(hu > MOST_HU))
+        self._above[one.path, one.frame] = int(np.count_nonzero(hu > MOST_HU))
         hu = np.clip(hu, -MOST_HU - 1, MOST_HU)
         return hu.astype(np.int16 if _integral(one) else np.float32)
+
+    def above(self, one: Slice) -> int:
+        """Return how many voxels of a slice lay above MOST_HU when its HU were read."""
+        return self._above[one.path, one.frame]
 
     def _is_padding(self, stored: np.ndarray) -> np.ndarray:
         """Tell which stored values were not scanned: the padding value, and wrapped negative ones where such lie at the border."""

@@ -196,7 +196,8 @@ def _refuse_geometry(image: sitk.Image, label: str) -> None:
 
 def beyond_range(label: str, count: int) -> str:
     """Say that voxels above MOST_HU were cut."""
-    return f"{label}: {count} voxels lie above {MOST_HU} HU, more than any metal has, and are taken as {MOST_HU}; check its export."
+    voxels = "1 voxel lies" if count == 1 else f"{count} voxels lie"
+    return f"{label}: {voxels} above {MOST_HU} HU, more than any metal has; taken as {MOST_HU}. Check the export."
 
 
 def _refuse_values(image: sitk.Image, label: str) -> tuple[sitk.Image, tuple[Notice, ...]]:
