@@ -223,6 +223,7 @@ def edited(bundle: Path, path: str, value: object) -> None:
         ("classifiers.vit.temperatures.stage_1", 1.0),
         ("classifiers.vit.shares", {"stage1": 1.0, "benign_subtype": 1.0, "malignant_subtype": 1.0}),
         ("classifiers.vit.shares", 5),
+        ("detector.size", 300),
         ("gate", {}),
         ("gate", None),
         ("gate.phases", {}),

@@ -132,6 +132,29 @@ def test_hu_that_16_bits_do_not_hold_are_cut_and_said(tmp_path):
     assert [warning for warning in warnings if "above 32767 HU" in warning]
 
 
+def test_hu_beyond_32_bits_are_cut_too(tmp_path):
+    def wide(index):
+        stored = CT[index].astype("<i4") // 4
+        stored[20, 20] = 2**30
+        return {"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31, "PixelData": stored.tobytes()}
+
+    write_series(tmp_path, CT, slope=4, intercept=0, per_slice=wide)
+    image, warnings = only_image(tmp_path)
+    assert (sitk.GetArrayViewFromImage(image)[:, 20, 20] == 32767).all()
+    assert [warning for warning in warnings if "8 voxels lie above 32767 HU" in warning]
+
+
+def test_what_is_cut_in_slices_that_lie_twice_is_counted_once(tmp_path):
+    bright = CT.copy()
+    bright[2, 20, 20] = 20_000
+    tags = {"SeriesInstanceUID": "1.2.7", "AcquisitionTime": "101010"}
+    write_series(tmp_path / "a", bright, **tags, per_slice=lambda index: {"RescaleIntercept": 20_000} if index == 2 else {})
+    write_series(tmp_path / "b", bright[2:3], **tags, origin=(-140, -140, -292), RescaleIntercept=20_000)
+    _, warnings = only_image(tmp_path)
+    assert [warning for warning in warnings if "twice" in warning]
+    assert [warning for warning in warnings if "1 voxel lies above 32767 HU" in warning]
+
+
 def test_enhanced_multi_frame(tmp_path):
     write_enhanced(tmp_path / "one.dcm", CT)
     image, _ = only_image(tmp_path)

@@ -1,8 +1,8 @@
 """The bundle: a folder with the networks and all that belongs to them. It is read whole, every hash is checked before anything runs.
 
     bundle.json     name, version, licence, intended_use, trained_on, phases, windows, k, detector, classifiers, gate, metrics, sha256
-    detector.onnx   "images" (n, 4, height, width), both named so and multiples of DETECTOR_STRIDE -> "predictions" (n, 5, anchors): cx, cy, w,
-                    h in pixels, score
+    detector.onnx   "images" (n, 4, height, width), both multiples of DETECTOR_STRIDE -> "predictions" (n, 5, anchors): cx, cy, w, h in
+                    pixels, score
     <backbone>.onnx "composites" (n, 4, size, size) -> "feature_map" (n, c, h, w), "logits" (n, 3) in the order of HEADS
     heads.npz       "<backbone>.weight" (3, c), "<backbone>.bias" (3,), "gate.*" (gate.fit_gate)
     MODEL_CARD.md
