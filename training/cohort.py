@@ -166,28 +166,48 @@ def split_of_run(
 
     So exams can join a run, and a training can go on from weights of another, and nobody whom the weights know comes to be held out.
     """
-    known: dict[str, str] = {}
-    for folder in (run, start.parents[1]) if start is not None else (run,):
-        if (folder / SPLITS_FILE).is_file():
-            known |= _read_splits(folder / SPLITS_FILE)
+    known = _known_patients(run, start)
     return split_by_patient(records, validation=settings.validation, test=settings.test, seed=settings.seed, known=known)
 
 
-def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]]) -> None:
-    """Write the run's splits.csv: exam_id, patient_id, split."""
+def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start: Path | None = None) -> None:
+    """Write the run's splits.csv: exam_id, patient_id, split.
+
+    Patients that this run or `start`'s knew before and who have no exam in it now stay in it, without an exam: its weights know them.
+    """
+    rows = [(exam.exam_id, exam.patient_id, name) for name in splits for exam in splits[name]]
+    present = {patient for _, patient, _ in rows}
+    rows += [("", patient, name) for patient, name in _known_patients(run, start).items() if patient not in present]
     part = run / (SPLITS_FILE + ".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["exam_id", "patient_id", "split"])
-        writer.writerows([exam.exam_id, exam.patient_id, name] for name in splits for exam in splits[name])
+        writer.writerows(rows)
     part.replace(run / SPLITS_FILE)
+
+
+def _known_patients(run: Path, start: Path | None) -> dict[str, str]:
+    """Return the side of every patient that the run, or the one that the weights in `start` are of, has given one."""
+    known = _read_splits(run / SPLITS_FILE) if (run / SPLITS_FILE).is_file() else {}
+    if start is None:
+        return known
+    origin = start.resolve().parent.parent / SPLITS_FILE
+    if not origin.is_file():
+        raise InputError(
+            f"nothing tells which patients {start.name} was trained on: {SPLITS_FILE} was expected two folders above it. "
+            "Give RUN/detector/weights.safetensors of a run whose folder is whole"
+        )
+    before = _read_splits(origin)
+    if moved := [patient for patient, side in before.items() if known.get(patient, side) != side]:
+        raise InputError(f"{len(moved)} patients are on another side in {run.name} than in the run that --start is of; give a new run")
+    return known | before
 
 
 def _read_splits(path: Path) -> dict[str, str]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if any(row.get("split") not in SPLITS or not row.get("patient_id") for row in rows):
-        raise InputError(f"{path.name} beside the weights is no list of exam_id, patient_id and split; give the folder that training wrote")
+        raise InputError(f"{path.name} of a run is no list of exam_id, patient_id and split; give the folder that training wrote")
     return {row["patient_id"]: row["split"] for row in rows}
 
 

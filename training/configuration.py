@@ -48,10 +48,6 @@ class DetectorSettings:
     """YOLOv8 training. Shares and probabilities in [0, 1]; scale and translation as fractions; angles in degrees."""
 
     architecture: str = "yolov8n.yaml"
-    #: Also look for lesions at every fourth pixel, for the small ones.
-    fine_level: bool = False
-    #: So many of the network's first layers keep the weights that training starts from.
-    frozen_layers: int = 0
     epochs: int = 20
     images_per_epoch: int = 4096
     batch: int = 32

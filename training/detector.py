@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from monai.data import ThreadBuffer
-from PediatricLiverDxLib.composites import DETECTOR_SIZE
+from PediatricLiverDxLib.composites import DETECTOR_SIZE, DETECTOR_STRIDE
 from PediatricLiverDxLib.detection import boxes_of
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
 from safetensors import SafetensorError
@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from .average_precision import average_precision
@@ -50,60 +50,22 @@ NMS_IOU = 0.45
 
 
 def build_detector(settings: DetectorSettings, weights: Path | None = None) -> DetectionModel:
-    """Build the network at random weights, or with those of a .safetensors file of ours, made with or without the fine level."""
-    plan = {**yaml_model_load(settings.architecture), "nc": 1}
-    if settings.fine_level:
-        plan = _with_fine_level(plan)
-    model = DetectionModel(plan, ch=len(PHASES), verbose=False)
+    """Build the network at random weights, or with those of a .safetensors file of ours."""
+    model = DetectionModel(settings.architecture, ch=len(PHASES), nc=1, verbose=False)
+    if (stride := int(model.stride.max())) != DETECTOR_STRIDE:
+        raise InputError(
+            f"{settings.architecture} needs images in steps of {stride} pixels, and diagnosis gives steps of {DETECTOR_STRIDE}; "
+            "choose a YOLO with levels of 8, 16 and 32 pixels, such as yolov8n.yaml"
+        )
     model.args = GAINS
-    if settings.fine_level:
-        _narrow_fine_branches(model.model[-1])
     if weights is not None:
         try:
-            _take(model, load_file(weights))
+            model.load_state_dict(load_file(weights))
         except (OSError, RuntimeError, SafetensorError):
             message = f"{weights.name} does not hold the weights of {settings.architecture}; give those of a detector trained here."
             raise InputError(message) from None
         model.eval()
     return model
-
-
-def _with_fine_level(plan: dict) -> dict:
-    """Return Ultralytics' plan of YOLOv8 with places every 4 pixels beside those every 8, 16 and 32: a lesion of 10 mm is 8 pixels wide.
-
-    Ultralytics' own plan of that kind (yolov8-p2) changes the other levels as well; here they keep their layers and so their weights. The
-    numbers are of layers: 2 is the backbone's at 4 pixels, 15 the neck's at 8.
-    """
-    *head, (_, repeats, kind, arguments) = plan["head"]
-    fine = len(plan["backbone"]) + len(head) + 2
-    branch = [[15, 1, "nn.Upsample", [None, 2, "nearest"]], [[-1, 2], 1, "Concat", [1]], [-1, 3, "C2f", [128]]]
-    return {**plan, "head": [*head, *branch, [[15, 18, 21, fine], repeats, kind, arguments]]}
-
-
-def _narrow_fine_branches(head: nn.Module) -> None:
-    """Halve the width of the head's two branches at the finest level, the last one: it has four times the places of the next."""
-    for branches in (head.cv2, head.cv3):
-        first, _, last = branches[-1]
-        narrow, kind = first.conv.in_channels, type(first)
-        branches[-1] = nn.Sequential(kind(narrow, narrow, 3), kind(narrow, narrow, 3), nn.Conv2d(narrow, last.out_channels, 1))
-    head.bias_init()
-
-
-def _take(model: DetectionModel, weights: dict[str, torch.Tensor]) -> None:
-    """Load weights; those of a network without the fine level go where they belong, and the level stays at random ones."""
-    last = len(model.model) - 1
-    if not any(key.startswith(f"model.{last}.") for key in weights):
-        before = f"model.{last - 3}."
-        moved = {key.replace(before, f"model.{last}."): value for key, value in weights.items()}
-        new = tuple(f"model.{place}." for place in range(last - 3, last)) + tuple(f"model.{last}.{part}.3." for part in ("cv2", "cv3"))
-        weights = {**{key: value for key, value in model.state_dict().items() if key.startswith(new)}, **moved}
-    model.load_state_dict(weights)
-
-
-def _freeze(model: DetectionModel, layers: int) -> None:
-    """Leave the first layers as they are, the statistics of their normalisation too."""
-    for layer in model.model[:layers]:
-        layer.eval().requires_grad_(False)
 
 
 def train_detector(
@@ -126,7 +88,6 @@ def train_detector(
     target = pick_device(device)
     torch.manual_seed(configuration.seed)
     model = build_detector(settings, start).to(target, memory_format=torch.channels_last)
-    _freeze(model, settings.frozen_layers)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
@@ -211,7 +172,6 @@ def _epoch(
     epoch: int, settings: DetectorSettings, device: torch.device,
 ) -> dict[str, float]:
     model.train()
-    _freeze(model, settings.frozen_layers)
     totals = torch.zeros(3)
     step, steps = epoch * len(batches), settings.epochs * len(batches)
     bar = tqdm(ThreadBuffer(batches.epoch(epoch), buffer_size=2), total=len(batches), desc=f"detector {epoch + 1}/{settings.epochs}",
@@ -236,10 +196,9 @@ def _epoch(
 
 
 def _optimiser(model: nn.Module, settings: DetectorSettings) -> torch.optim.Optimizer:
-    trained = [weight for weight in model.parameters() if weight.requires_grad]
     return torch.optim.AdamW([
-        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
+        {"params": [weight for weight in model.parameters() if weight.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [weight for weight in model.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
     ], lr=settings.learning_rate)
 
 

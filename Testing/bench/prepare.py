@@ -56,7 +56,7 @@ def write_weights(folder: Path) -> None:
     torch.manual_seed(0)
     for name in BACKBONES:
         torch.save(build_backbone(name).state_dict(), folder / f"{name}.pt")
-    settings = DetectorSettings(fine_level=True)
+    settings = DetectorSettings()
     detector = YOLO(settings.architecture)
     detector.model = build_detector(settings)
     detector.save(folder / "detector.pt")

@@ -83,13 +83,44 @@ def test_patients_stay_where_weights_know_them(tmp_path: Path, exam_folder: Path
     for name in before:
         assert ids(before[name]) < ids(after[name])
     assert ids(before["train"]) & ids((*moved["validation"], *moved["test"])), "without the list some would have been held out"
-    write_splits(tmp_path / "SECOND", after)
+    write_splits(tmp_path / "SECOND", after, start=start)
     assert split_of_run(joined, settings, tmp_path / "SECOND") == after
 
     trained = before["train"][0]
     locked = replace(trained, exam_id="later", cohort="prospective")
     with pytest.raises(InputError, match="1 patients of the locked cohort were trained on before"):
         split_of_run([*joined, locked], settings, tmp_path / "SECOND")
+
+
+def test_patients_are_known_to_weights_of_weights(tmp_path: Path, exam_folder: Path):
+    """FIRST's weights began SECOND, whose cohort has none of FIRST's patients; THIRD goes on from there and has them again."""
+    settings = CohortSettings(validation=0.25, test=0.25)
+    first, other = ([record(f"{name}{i}", f"{name}{i}", exam_folder, CLASSES[i % 4]) for i in range(40)] for name in "ab")
+    for name in ("FIRST", "SECOND", "THIRD"):
+        (tmp_path / name / "detector").mkdir(parents=True)
+    begun = [tmp_path / name / "detector" / "weights.safetensors" for name in ("FIRST", "SECOND")]
+    before = split_of_run(first, settings, tmp_path / "FIRST")
+    write_splits(tmp_path / "FIRST", before)
+    write_splits(tmp_path / "SECOND", split_of_run(other, settings, tmp_path / "SECOND", start=begun[0]), start=begun[0])
+    after = split_of_run([*first, *other], settings, tmp_path / "THIRD", start=begun[1])
+    assert all(ids(before[name]) < ids(after[name]) for name in before)
+
+
+def test_weights_whose_patients_are_unknown_or_elsewhere_are_no_start(tmp_path: Path, exam_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = CohortSettings(validation=0.25, test=0.25)
+    exams = [record(f"e{i}", f"p{i}", exam_folder, CLASSES[i % 4]) for i in range(40)]
+    (tmp_path / "FIRST" / "detector").mkdir(parents=True)
+    (tmp_path / "SECOND").mkdir()
+    monkeypatch.chdir(tmp_path / "FIRST" / "detector")
+    start = Path("weights.safetensors")
+    with pytest.raises(InputError, match=r"nothing tells which patients weights\.safetensors was trained on"):
+        split_of_run(exams, settings, tmp_path / "SECOND", start=start)
+    before = split_of_run(exams, settings, tmp_path / "FIRST")
+    write_splits(tmp_path / "FIRST", before)
+    assert split_of_run(exams, settings, tmp_path / "SECOND", start=start) == before
+    write_splits(tmp_path / "SECOND", {"train": before["test"], "validation": before["validation"], "test": before["train"]})
+    with pytest.raises(InputError, match=r"3\d patients are on another side in SECOND"):
+        split_of_run(exams, settings, tmp_path / "SECOND", start=start)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
 
 from training.configuration import Configuration, configuration_of_run
+from training.steps.cohort_arguments import chosen_configuration
 
 CONFIGS = Path(__file__).resolve().parents[2] / "training" / "configs"
 
@@ -51,3 +53,13 @@ def test_unknown_settings_are_refused(tmp_path: Path, text: str):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(InputError, match=r"c\.json"):
         Configuration.read(tmp_path / "c.json")
+
+
+def test_a_run_keeps_its_configuration_where_none_is_given(tmp_path: Path):
+    arguments = argparse.Namespace(config=None, run=tmp_path)
+    assert chosen_configuration(arguments).name == "phantom"
+    dataclasses.replace(Configuration(), name="own").write(tmp_path / "configuration.json")
+    assert chosen_configuration(arguments).name == "own"
+    dataclasses.replace(Configuration(), name="other").write(tmp_path / "other.json")
+    arguments.config = tmp_path / "other.json"
+    assert chosen_configuration(arguments).name == "other"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PediatricLiverDxLib.vocabulary import BACKBONES
 
-from .cohort_arguments import add_cohort_arguments, cached_cohort
+from .cohort_arguments import add_cohort_arguments, cached_cohort, chosen_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from training.configuration import Configuration
-
-    configuration = Configuration.read(args.config)
+    configuration = chosen_configuration(args)
     backbones = args.backbone or BACKBONES
     if args.epochs is not None:
         epochs = {**configuration.classifiers.epochs, **dict.fromkeys(backbones, args.epochs)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .cohort_arguments import add_cohort_arguments, cached_cohort
+from .cohort_arguments import add_cohort_arguments, cached_cohort, chosen_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import dataclasses
 
-    from training.configuration import Configuration
 
-    configuration = Configuration.read(args.config)
+    configuration = chosen_configuration(args)
     if args.epochs is not None:
         configuration = dataclasses.replace(configuration, detector=dataclasses.replace(configuration.detector, epochs=args.epochs))
     exams = cached_cohort(args, configuration, args.start)
