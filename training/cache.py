@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import re
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +36,7 @@ from tqdm import tqdm
 
 from .cohort import ExamRecord
 from .configuration import CacheSettings
+from .processes import process_pool
 from .sources import source_key
 from .truth import Lesion, draw_uniform, load_exam
 
@@ -126,7 +126,7 @@ def build_cache(
                 cut_exam(*job)
                 bar.update()
         else:
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            with process_pool(workers) as pool:
                 for done in as_completed([pool.submit(cut_exam, *job) for job in jobs]):
                     done.result()
                     bar.update()

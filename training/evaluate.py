@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from .cache import CachedExam
 from .cohort import ExamRecord
 from .lesion_matching import HIT_IOU
 from .plain_json import plain
+from .processes import process_pool
 from .reading import read_one
 from .sources import source_key
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
@@ -64,7 +64,7 @@ def read_exams(records: Sequence[ExamRecord], bundle: Path, folder: Path, *, wor
             for record in missing:
                 keep(read_one(record, bundle))
         else:
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            with process_pool(workers) as pool:
                 for future in as_completed([pool.submit(read_one, record, bundle) for record in missing]):
                     keep(future.result())
     return [done[record.exam_id] for record in records]

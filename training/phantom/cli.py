@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, NO_TUMOUR, PHA
 from tqdm import tqdm
 
 from ..cohort import ExamRecord, write_exams_csv
+from ..processes import process_pool
 from .generate import PhantomExam, generate
 
 #: How often an entity stands for its class (assumption; every class is equally frequent).
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--exams and --workers are expected to be 1 or more, not {args.exams} and {args.workers}")
     args.output.mkdir(parents=True, exist_ok=True)
     tasks = [(args.output, args.seed, number, args.matrix, args.tumour_free) for number in range(args.exams)]
-    with ProcessPoolExecutor(args.workers) as pool:
+    with process_pool(args.workers) as pool:
         list(tqdm(pool.map(_generate_one, tasks), total=len(tasks), desc="phantoms", unit="exam"))
     write_exams_csv(args.output / "exams.csv", _records(args.output, args.seed, args.exams, args.cohort))
 

@@ -1,0 +1,26 @@
+"""Processes that share a step's exams, each with one thread: more would only wait for each other."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool of `workers` fresh processes of one thread each.
+
+    numpy's linear algebra and SimpleITK take every core by default. On two cores, two processes that did generated phantoms at a quarter of
+    the speed of two that do not.
+    """
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    # what is not loaded yet could not be limited
+    import numpy  # noqa: F401
+    import scipy.linalg  # noqa: F401
+    import SimpleITK as sitk
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
