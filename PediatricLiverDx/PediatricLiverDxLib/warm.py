@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .alignment import align
 from .bundle import Networks, load_networks, shipped_bundle
+from .concurrency import available_cores
 from .exam import read_exam
 from .volumes import AlignedExam, Exam
 
@@ -114,7 +115,11 @@ class Warm:
         self._exam, self._known = replace(self._exam, aligned=None), None
         progress("align", 0.0, "Aligning the phases")
         exam = self._exam.exam
-        aligned = _timed("align", timings, lambda: align(exam, enabled, lambda text, fraction: progress("align", fraction, text)))
+
+        def told(text: str, fraction: float) -> None:
+            progress("align", fraction, text)
+
+        aligned = _timed("align", timings, lambda: align(exam, enabled, told, threads=available_cores()))
         self._exam = replace(self._exam, aligned=(enabled, aligned))
         return aligned, False
 
