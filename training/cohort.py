@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 from PediatricLiverDxLib.vocabulary import CLASSES, ENTITY_CLASS, NO_TUMOUR, PHASES, InputError
 
+from .seen_exams import is_seen, seen_before, write_seen
+
 if TYPE_CHECKING:
     from .configuration import CohortSettings
 
@@ -164,14 +166,18 @@ def split_of_run(
 ) -> dict[str, tuple[ExamRecord, ...]]:
     """Split a run's cohort. Patients stay where they are in the run, or in the run whose RUN/detector/weights.safetensors `start` is.
 
-    So exams can join a run, and a training can go on from weights of another, and nobody whom the weights know comes to be held out.
+    So exams can join a run, and a training can go on from weights of another, and nobody whom the weights know comes to be held out. Where
+    `start` is a bundle's folder, patients that the bundle has seen are trained on: which of them it held out it does not say.
     """
+    records = tuple(records)
     known = _known_patients(run, start)
+    if seen := seen_before(run, start):
+        known |= {record.patient_id: "train" for record in records if record.patient_id not in known and is_seen(record, seen)}
     return split_by_patient(records, validation=settings.validation, test=settings.test, seed=settings.seed, known=known)
 
 
 def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start: Path | None = None) -> None:
-    """Write the run's splits.csv: exam_id, patient_id, split.
+    """Write the run's splits.csv: exam_id, patient_id, split; and what a bundle that it began with had seen.
 
     Patients that this run or `start`'s knew before and who have no exam in it now stay in it, without an exam: its weights know them.
     """
@@ -184,18 +190,19 @@ def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start
         writer.writerow(["exam_id", "patient_id", "split"])
         writer.writerows(rows)
     part.replace(run / SPLITS_FILE)
+    write_seen(run, seen_before(run, start))
 
 
 def _known_patients(run: Path, start: Path | None) -> dict[str, str]:
     """Return the side of every patient that the run, or the one that the weights in `start` are of, has given one."""
     known = _read_splits(run / SPLITS_FILE) if (run / SPLITS_FILE).is_file() else {}
-    if start is None:
+    if start is None or start.is_dir():
         return known
     origin = start.resolve().parent.parent / SPLITS_FILE
     if not origin.is_file():
         raise InputError(
             f"nothing tells which patients {start.name} was trained on: {SPLITS_FILE} was expected two folders above it. "
-            "Give RUN/detector/weights.safetensors of a run whose folder is whole"
+            "Give RUN/detector/weights.safetensors of a run whose folder is whole, or the folder of a bundle"
         )
     before = _read_splits(origin)
     if moved := [patient for patient, side in before.items() if known.get(patient, side) != side]:

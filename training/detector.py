@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from monai.data import ThreadBuffer
+from PediatricLiverDxLib.bundle import read_bundle
 from PediatricLiverDxLib.composites import DETECTOR_SIZE, DETECTOR_STRIDE
 from PediatricLiverDxLib.detection import boxes_of
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
@@ -28,6 +29,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from .average_precision import average_precision
+from .bundle_detector import load_bundle_detector
 from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches
@@ -79,21 +81,27 @@ def train_detector(
 ) -> Path:
     """Train on exams["train"], watching exams["validation"]; return the file of the averaged weights.
 
-    Begins at random weights, or at those of `start`, a .safetensors file of a former training. Goes on where `folder` left off;
-    `stop_after` ends after that many epochs in all, as an interruption would.
+    Begins at random weights, or at those of `start`: a .safetensors file of a former training, or the folder of a bundle. Goes on where
+    `folder` left off; `stop_after` ends after that many epochs in all, as an interruption would.
     """
     settings = configuration.detector
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     target = pick_device(device)
     torch.manual_seed(configuration.seed)
-    model = build_detector(settings, start).to(target, memory_format=torch.channels_last)
-    average = AveragedWeights(model, settings.ema_decay)
-    loss = v8DetectionLoss(model)
-    optimiser = _optimiser(model, settings)
     batches = DetectorBatches(exams["train"], settings, seed=configuration.seed)
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
+    if start is not None and start.is_dir():
+        start = start / read_bundle(start).document["detector"]["file"]
+        model = build_detector(settings)
+        load_bundle_detector(model, start, next(batches.epoch(0)).images)
+    else:
+        model = build_detector(settings, start)
+    model = model.to(target, memory_format=torch.channels_last)
+    average = AveragedWeights(model, settings.ema_decay)
+    loss = v8DetectionLoss(model)
+    optimiser = _optimiser(model, settings)
     key = training_key(settings, configuration.seed, exams, start=hashlib.sha256(start.read_bytes()).hexdigest() if start else "")
     first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
     configuration.write(folder / "configuration.json")

@@ -68,11 +68,17 @@ def model_card(document: dict[str, Any]) -> str:
         "## How it was made",
         "",
         "```",
-        *(training.get("commands") or ["(not recorded)"]),
+        *_commands(training),
         "```",
         "",
     ]
     return "\n".join(lines)
+
+
+def _commands(training: dict[str, Any]) -> list[str]:
+    """Return the commands that made the networks, those of networks that were taken over first."""
+    former = _commands(training["classifiers_of"]) if "classifiers_of" in training else []
+    return [*former, *(training.get("commands") or ["(not recorded)"])]
 
 
 def _calibration(classifier: dict[str, Any], head: str) -> str:
@@ -97,8 +103,16 @@ def _limits(phantoms: bool) -> list[str]:
 def _data(training: dict[str, Any]) -> list[str]:
     if not training:
         return ["Not recorded."]
+    lines = _splits(training)
+    if former := training.get("classifiers_of"):
+        origin = f"{', '.join(former['backbones'])}, which are those of {former['name']} {former['version']}:"
+        lines = ["Detector, thresholds, calibration and gate:", "", *lines, "", origin, "", *_splits(former)]
+    return [*lines, "", "Splits are by patient. The configuration is in bundle.json."]
+
+
+def _splits(training: dict[str, Any]) -> list[str]:
     rows = [f"| {split} | {count} | {training['patients'][split]} |" for split, count in training["exams"].items()]
-    return ["| split | exams | patients |", "|---|---|---|", *rows, "", "Splits are by patient. The configuration is in bundle.json."]
+    return ["| split | exams | patients |", "|---|---|---|", *rows]
 
 
 def _metrics(metrics: dict[str, Any]) -> list[str]:

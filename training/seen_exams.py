@@ -1,24 +1,73 @@
 """Which exams a bundle has seen: kept in bundle.json as hashes, so that measuring on them can be refused where the cohort is not at hand.
 
 The hashes are salted per bundle. They keep ids out of sight, not secret: who knows an id can ask for it. Use pseudonyms as ids.
+A training that begins with a bundle's networks has seen what the bundle has: its run keeps those hashes in RUN/seen.json.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from PediatricLiverDxLib.bundle import read_bundle
 from PediatricLiverDxLib.vocabulary import InputError
 
-from .cohort import ExamRecord
+from .plain_json import write_json
+
+if TYPE_CHECKING:
+    from .cohort import ExamRecord
+
+SEEN_FILE = "seen.json"
 
 
-def describe_seen(records: Iterable[ExamRecord], salt: str | None = None) -> dict[str, Any]:
-    """Return {"salt", "sha256"}: 64 bits of the hash of every exam and patient that a bundle was trained or tuned on."""
-    salt = salt or secrets.token_hex(8)
-    return {"salt": salt, "sha256": sorted({found for record in records for found in _hashes(record, salt)})}
+def describe_seen(records: Iterable[ExamRecord], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return {"salt", "sha256"}: 64 bits of the hash of every exam and patient that a bundle was trained or tuned on.
+
+    before: what the networks that training began with had seen, in the same form; it is part of what is returned.
+    """
+    salt = before["salt"] if before else secrets.token_hex(8)
+    own = {found for record in records for found in _hashes(record, salt)}
+    return {"salt": salt, "sha256": sorted(own.union(before["sha256"] if before else ()))}
+
+
+def seen_before(run: Path, start: Path | None = None) -> dict[str, Any] | None:
+    """Return what had been seen before `run` began: that of the bundle that it, or the run whose weights `start` is, began with.
+
+    start: a bundle's folder, or RUN/detector/weights.safetensors. None where all began at random weights. Raises InputError when the bundle
+    does not say what it has seen, and when the run began with another bundle.
+    """
+    kept = _read(run)
+    if start is None:
+        return kept
+    if start.is_dir():
+        before = read_bundle(start).document.get("training", {}).get("seen")
+        if not before:
+            raise InputError(f"{start.name} does not say which exams it was trained on; begin with another bundle, or without --start")
+    else:
+        before = _read(start.resolve().parent.parent)
+    if kept is not None and before != kept:
+        raise InputError(f"{run.name} began with another bundle than --start; give a new run")
+    return before
+
+
+def write_seen(run: Path, seen: Mapping[str, Any] | None) -> None:
+    """Keep in the run what `seen_before` found."""
+    if seen is not None:
+        write_json(run / SEEN_FILE, seen)
+
+
+def is_seen(record: ExamRecord, seen: Mapping[str, Any]) -> bool:
+    """Tell whether an exam, or another exam of its patient, is among those seen."""
+    return not set(seen["sha256"]).isdisjoint(_hashes(record, seen["salt"]))
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    path = run / SEEN_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def refuse_seen(document: Mapping[str, Any], records: Sequence[ExamRecord]) -> bool:
@@ -26,8 +75,7 @@ def refuse_seen(document: Mapping[str, Any], records: Sequence[ExamRecord]) -> b
     seen = document.get("training", {}).get("seen")
     if not seen:
         return False
-    hashes = set(seen["sha256"])
-    _refuse([record for record in records if hashes & set(_hashes(record, seen["salt"]))])
+    _refuse([record for record in records if is_seen(record, seen)])
     return True
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 
+from training import seen_exams
 from training.cohort import ExamRecord, read_exams_csv, split_by_patient, split_of_run, write_exams_csv, write_splits
 from training.configuration import CohortSettings
+from training.seen_exams import describe_seen, seen_before
 
 
 def record(exam_id: str, patient_id: str, folder: Path, class_name: str = "HB", cohort: str = "retrospective", **more) -> ExamRecord:
@@ -121,6 +124,37 @@ def test_weights_whose_patients_are_unknown_or_elsewhere_are_no_start(tmp_path: 
     write_splits(tmp_path / "SECOND", {"train": before["test"], "validation": before["validation"], "test": before["train"]})
     with pytest.raises(InputError, match=r"3\d patients are on another side in SECOND"):
         split_of_run(exams, settings, tmp_path / "SECOND", start=start)
+
+
+def test_patients_that_a_bundle_has_seen_are_not_held_out(tmp_path: Path, exam_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A bundle keeps hashes, not names. What its run began with is known to the run's weights too, and to a run that begins with those."""
+    settings = CohortSettings(validation=0.25, test=0.25)
+    seen, new = ([record(f"{name}{i}", f"{name}{i}", exam_folder, CLASSES[i % 4]) for i in range(40)] for name in "ab")
+    bundle = tmp_path / "bundle"
+    document = {"training": {"seen": describe_seen(seen)}}
+    monkeypatch.setattr(seen_exams, "read_bundle", lambda folder: SimpleNamespace(document=document))
+    for folder in (bundle, tmp_path / "FIRST" / "detector", tmp_path / "SECOND"):
+        folder.mkdir(parents=True)
+    later = [*(replace(one, exam_id=f"later-{one.exam_id}") for one in seen), *new]
+    splits = split_of_run(later, settings, tmp_path / "FIRST", start=bundle)
+    assert {one.patient_id[0] for one in (*splits["validation"], *splits["test"])} == {"b"}
+    assert {one.patient_id for one in seen} < {one.patient_id for one in splits["train"]}
+    write_splits(tmp_path / "FIRST", splits, start=bundle)
+    assert split_of_run(later, settings, tmp_path / "FIRST") == splits
+
+    weights = tmp_path / "FIRST" / "detector" / "weights.safetensors"
+    other = [replace(one, patient_id=f"other-{one.patient_id}") for one in new]
+    write_splits(tmp_path / "SECOND", split_of_run(other, settings, tmp_path / "SECOND", start=weights), start=weights)
+    held_out = split_of_run([*seen, *other], settings, tmp_path / "SECOND")["validation"]
+    assert {one.patient_id[:6] for one in held_out} == {"other-"}
+    assert set(describe_seen(new, seen_before(tmp_path / "SECOND"))["sha256"]) > set(document["training"]["seen"]["sha256"])
+
+    document["training"]["seen"] = describe_seen(new)
+    with pytest.raises(InputError, match="FIRST began with another bundle"):
+        split_of_run(later, settings, tmp_path / "FIRST", start=bundle)
+    document["training"].clear()
+    with pytest.raises(InputError, match="bundle does not say which exams"):
+        split_of_run(later, settings, tmp_path / "THIRD", start=bundle)
 
 
 @pytest.mark.parametrize(

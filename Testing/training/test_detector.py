@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PediatricLiverDxLib.alignment import align
+from PediatricLiverDxLib.composites import detector_images, detector_transform
+from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.shipped_files import shipped_folder
-from PediatricLiverDxLib.vocabulary import InputError
+from PediatricLiverDxLib.vocabulary import PHASES, InputError
 from safetensors.torch import save_file
 
+from training.bundle_detector import load_bundle_detector
 from training.configuration import DetectorSettings
 from training.detector import build_detector
 from training.onnx_export import export_detector, open_session
@@ -42,6 +46,33 @@ def test_weights_of_another_architecture_are_refused(weights: Path):
 def test_a_network_that_needs_other_image_sizes_is_refused():
     with pytest.raises(InputError, match="in steps of 64 pixels"):
         build_detector(DetectorSettings(architecture="yolov8n-p6.yaml"))
+
+
+def test_training_goes_on_from_what_a_bundle_answers():
+    """Normalisations were folded away; back again they change nothing, and expect what the images give them."""
+    path = shipped_folder("Models") / "phantom" / "detector.onnx"
+    sample = shipped_folder("SampleCase")
+    aligned = align(read_exam(files={phase: sample / f"{phase}.nrrd" for phase in PHASES}), enabled=False)
+    transform = detector_transform(aligned, 160)
+    middle = aligned.grid.size_xyz[2] // 2
+    shown, others = (torch.from_numpy(detector_images(aligned, transform, range(z, z + 4))) for z in (middle - 4, middle))
+    torch.manual_seed(1)
+    model = build_detector(DetectorSettings())
+    load_bundle_detector(model, path, shown)
+    (expected,) = open_session(path, 1).run(["predictions"], {"images": others.numpy()})
+    assert expected[:, 4].max() > 0.5, "the lesion is seen"
+    np.testing.assert_allclose(predictions(model, others), expected, atol=2e-3)
+    # in training each batch is normalised by itself: the images that the statistics are of give the same
+    with torch.inference_mode():
+        same = [model.train(training)(shown) for training in (True, False)]
+    torch.testing.assert_close(same[0]["scores"], same[1][1]["scores"], atol=1e-3, rtol=1e-3)
+
+
+def test_a_bundle_with_another_network_is_no_start(weights: Path, tmp_path: Path):
+    export_detector(build_detector(DetectorSettings(), weights), tmp_path / "detector.onnx", 64)
+    other = build_detector(DetectorSettings(architecture="yolov8s.yaml"))
+    with pytest.raises(InputError, match=r"detector\.onnx holds another network"):
+        load_bundle_detector(other, tmp_path / "detector.onnx", torch.rand(1, 4, 64, 64))
 
 
 def test_the_shipped_detector_is_what_its_document_says():

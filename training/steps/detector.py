@@ -11,12 +11,12 @@ from .cohort_arguments import add_cohort_arguments, cached_cohort, chosen_config
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_cohort_arguments(parser)
     parser.add_argument("--epochs", type=int, help="instead of the configuration's")
-    parser.add_argument("--start", type=Path, help="weights.safetensors of a former training to go on from; random weights when left out")
+    parser.add_argument("--start", type=Path,
+                        help="folder of a bundle, or weights.safetensors of a former training, to go on from; random weights when left out")
 
 
 def run(args: argparse.Namespace) -> None:
     import dataclasses
-
 
     configuration = chosen_configuration(args)
     if args.epochs is not None:
