@@ -108,16 +108,11 @@ def test_an_exam_without_motion_keeps_its_voxels(gas_x):
     assert aligned.warnings == ()
 
 
-@pytest.mark.parametrize("consume", [False, True])
-def test_same_input_same_output(consume: bool):
-    """One phase after the other or several at a time, images kept or let go."""
-    shifts = {"PC": 0.0, "AP": 4.0, "PVP": 8.0, "DP": -4.0}
-    exam = exam_from_images({phase: abdomen(phase, (shift, 0.0, 0.0))[0] for phase, shift in shifts.items()})
-    first, second = align(exam), align(exam, threads=3, consume=consume)
+def test_same_input_same_output():
+    exam = exam_from_images({"PC": abdomen("PC")[0], "PVP": abdomen("PVP", (8.0, 0.0, 0.0))[0]})
+    first, second = align(exam), align(exam)
     assert np.array_equal(first.hu, second.hu)
-    assert first.alignment == second.alignment and list(first.alignment) == list(second.alignment)
-    assert first.warnings == second.warnings
-    assert list(exam.phases) == ([] if consume else list(PHASES))
+    assert first.alignment == second.alignment
 
 
 def test_off_means_untouched_but_measured():

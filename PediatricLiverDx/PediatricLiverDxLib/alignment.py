@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import SimpleITK as sitk
 
-from .concurrency import in_order
 from .displacement import coarse_volume, displacement_between, folds, on_grid_of, solidity
 from .hounsfield import AIR
 from .notices import grave
@@ -43,7 +42,6 @@ def align(
     progress: Callable[[str, float], None] | None = None,
     empty: Callable[[tuple[int, ...]], np.ndarray] | None = None,
     consume: bool = False,
-    threads: int = 1,
 ) -> AlignedExam:
     """Put every phase on the reference phase's grid and, if `enabled`, undo breathing and other motion between phases.
 
@@ -53,7 +51,6 @@ def align(
         progress: called with what is done and the fraction done, before each phase and at the end.
         empty: returns the float32 array of a shape that AlignedExam.hu is to be; numpy.empty by default.
         consume: take each phase out of exam.phases, so that its image is let go when it has its place.
-        threads: phases at a time.
 
     Raises:
         InputError: a phase shows no part of the body that the reference phase shows.
@@ -70,19 +67,14 @@ def align(
     tell = progress or (lambda text, fraction: None)
     acquired = list(exam.phases)
     present = tuple(phase in acquired for phase in PHASES)
-
-    def fit(phase: str) -> tuple[sitk.Image | None, PhaseAlignment, list[str]]:
-        return _fit(coarse_fixed, exam.phases[phase].image, phase, reference, enabled)
-
-    fits = in_order(fit, [phase for phase in acquired if phase != reference], threads)
     for done, phase in enumerate(acquired):
         tell(f"aligning {phase}", done / len(acquired))
+        image = (exam.phases.pop(phase) if consume else exam.phases[phase]).image
         if phase == reference:
             field, alignment[phase] = None, PhaseAlignment("reference", 1.0, 1.0, 0.0, 0.0)
         else:
-            field, alignment[phase], notes = next(fits)
+            field, alignment[phase], notes = _fit(coarse_fixed, image, phase, reference, enabled)
             warnings += notes
-        image = (exam.phases.pop(phase) if consume else exam.phases[phase]).image
         if phase != reference and not same_grid(fixed, image):
             warnings.append(f"{phase} was resampled to the slices of {reference}: it has others ({_differences(image, fixed)}).")
         _place(hu[PHASES.index(phase)], image, fixed, field)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -22,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .bundle_contents import ADVICE, BUNDLE_FILE, HEADS_FILE, checked_arrays, checked_document
-from .concurrency import available_cores
 from .detection import Detector, LinkParameters
 from .heap import return_free_memory
 from .shipped_files import shipped_folder
@@ -224,6 +224,12 @@ def open_classifier(bundle: Bundle, backbone: str) -> onnxruntime.InferenceSessi
     session = _session(bundle, classifier["file"], "composites", (classifier["size"],) * 2, outputs)
     _check_head(session, classifier, weight, bias)
     return session
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, at most 8: small networks gain nothing from more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 def _read(path: Path) -> bytes:

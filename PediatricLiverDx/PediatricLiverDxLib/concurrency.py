@@ -1,24 +1,17 @@
 """Independent pieces of work go in, their results come out in order, as many at a time as there are cores to use.
 
 A network with one thread on each of two batches is faster than a network with two threads on one batch, and preparing the next batch
-goes on meanwhile; ONNX Runtime, SimpleITK and numpy's products let Python's other threads run.
+goes on meanwhile; ONNX Runtime and numpy's products let Python's other threads run.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, at most 8: small networks gain nothing from more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .apart import Apart, Line, SharedMemory, can_work_apart
-from .bundle import Networks, load_networks, open_classifier, open_detector, read_bundle, shipped_bundle
-from .concurrency import available_cores, in_order
+from .bundle import Networks, available_cores, load_networks, open_classifier, open_detector, read_bundle, shipped_bundle
+from .concurrency import in_order
 from .heap import return_free_memory
 from .outputs import SceneHere
 from .private_folder import remove_abandoned
@@ -76,7 +76,7 @@ def read_and_align(request: Request, tell: Progress, empty: Callable[[tuple[int,
         # of the phase before
         return_free_memory()
 
-    aligned = align(exam, request.align, told, empty, consume=True, threads=available_cores())
+    aligned = align(exam, request.align, told, empty, consume=True)
     return ReadExam(light, aligned, {"read": read - started, "align": time.perf_counter() - read})
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from .alignment import align
 from .bundle import Networks, load_networks, shipped_bundle
-from .concurrency import available_cores
 from .exam import read_exam
 from .volumes import AlignedExam, Exam
 
@@ -115,11 +114,7 @@ class Warm:
         self._exam, self._known = replace(self._exam, aligned=None), None
         progress("align", 0.0, "Aligning the phases")
         exam = self._exam.exam
-
-        def told(text: str, fraction: float) -> None:
-            progress("align", fraction, text)
-
-        aligned = _timed("align", timings, lambda: align(exam, enabled, told, threads=available_cores()))
+        aligned = _timed("align", timings, lambda: align(exam, enabled, lambda text, fraction: progress("align", fraction, text)))
         self._exam = replace(self._exam, aligned=(enabled, aligned))
         return aligned, False
 
