@@ -171,9 +171,19 @@ def split_of_run(
     """
     records = tuple(records)
     known = _known_patients(run, start)
-    if seen := seen_before(run, start):
-        known |= {record.patient_id: "train" for record in records if record.patient_id not in known and is_seen(record, seen)}
-    return split_by_patient(records, validation=settings.validation, test=settings.test, seed=settings.seed, known=known)
+    if before := seen_before(run, start):
+        seen = {record.patient_id for record in records if is_seen(record, before["seen"])}
+        if held_out := sum(known.get(patient, "train") != "train" for patient in seen):
+            raise InputError(f"{held_out} patients that {before['bundle']} has seen are held out in {run.name}; give a new run for --start")
+        known |= dict.fromkeys(seen, "train")
+    splits = split_by_patient(records, validation=settings.validation, test=settings.test, seed=settings.seed, known=known)
+    if before and settings.validation and not splits["validation"]:
+        everyone = len({record.patient_id for record in records})
+        raise InputError(
+            f"{before['bundle']} has seen {len(seen)} of {everyone} patients, who cannot be held out, and none is left for validation; "
+            "add exams of others, or leave --start out"
+        )
+    return splits
 
 
 def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start: Path | None = None) -> None:
@@ -191,6 +201,11 @@ def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start
         writer.writerows(rows)
     part.replace(run / SPLITS_FILE)
     write_seen(run, seen_before(run, start))
+
+
+def patients_of_weights(run: Path) -> list[str]:
+    """Return whom a run's weights were trained or tuned on, those before it included, whose exams need not be at hand any more."""
+    return [patient for patient, side in _known_patients(run, None).items() if side != "test"]
 
 
 def _known_patients(run: Path, start: Path | None) -> dict[str, str]:

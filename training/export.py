@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PediatricLiverDxLib.alignment import align
-from PediatricLiverDxLib.bundle import Bundle, read_bundle
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE, DETECTOR_SIZE, GEOMETRY
 from PediatricLiverDxLib.detection import Detector, LinkParameters
 from PediatricLiverDxLib.exam import read_exam
@@ -22,15 +20,15 @@ from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES, WINDOWS, InputErro
 from tqdm import tqdm
 
 from .cache import CachedExam
-from .classifiers import LesionLogits, lesion_logits, load_backbone
-from .cohort import ExamRecord
+from .classifiers import LesionLogits, load_backbone
+from .cohort import ExamRecord, patients_of_weights
 from .configuration import Configuration
 from .detector import NMS_IOU, build_detector, enlarged
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
 from .plain_json import write_json
 from .processes import process_pool
-from .seen_exams import describe_seen, is_seen, seen_before
+from .seen_exams import describe_seen, seen_before
 from .truth import draw_uniform, read_lesions
 from .tuning import ExamBoxes, choose_link, fit_ensemble
 
@@ -43,12 +41,9 @@ PHANTOMS_ONLY = "Trained on computer-made phantoms only, never on a patient."
 def export_bundle(
     run: Path, exams: dict[str, Sequence[CachedExam]], records: dict[str, Sequence[ExamRecord]], configuration: Configuration, folder: Path,
     *, name: str, version: str, trained_on: str, intended_use: str | None = None, commands: Sequence[str] = (), gate_exams: int = 300,
-    workers: int = 1, classifiers_of: Path | None = None,
+    workers: int = 1,
 ) -> dict[str, float]:
     """Write the bundle `folder` from the run's weights; return the largest difference between torch and ONNX Runtime by network.
-
-    classifiers_of: folder of a bundle whose classifiers are taken, to the bit, in place of those that the run did not train. They are
-    calibrated anew, on this run's validation exams, of which that bundle may have seen none.
 
     exams and records: "train" and "validation". Temperatures, thresholds and the gate's lesion statistics come from validation exams, the
     gate's exam statistics from `gate_exams` of all. The bundle appears whole, in the place of an older one, or not at all.
@@ -58,32 +53,21 @@ def export_bundle(
         raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
     differences, arrays, classifiers = {}, {}, {}
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
-    former = read_bundle(classifiers_of) if classifiers_of else None
-    seen = seen_before(run, classifiers_of)
-    taken = [backbone for backbone in former.document["classifiers"] if backbone not in trained] if former else []
-    if seen and any(is_seen(record, seen) for record in records["validation"]):
-        raise InputError("the bundle of --classifiers-of has seen some of the validation exams; give it to the step detector with --start")
-    if not [*trained, *taken] or not (run / "detector" / "weights.safetensors").is_file():
+    if not trained or not (run / "detector" / "weights.safetensors").is_file():
         raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
-    logits = {name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained}
-    for backbone in taken:
-        logits[backbone] = logits_of(classifiers_of / former.document["classifiers"][backbone]["file"], exams["validation"])
-    temperatures, shares = fit_ensemble(logits)
+    temperatures, shares = fit_ensemble({name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained})
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    phantoms = only_phantoms(records)
+    before = seen_before(run)
+    seen = before["seen"] if before else None
+    phantoms = only_phantoms(records) and (before is None or before["phantoms"])
     for backbone in trained:
         model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
         export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
         arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
         arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
         differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
-    for backbone in taken:
-        (folder / f"{backbone}.onnx").write_bytes(former.files[former.document["classifiers"][backbone]["file"]])
-        arrays |= {f"{backbone}.{part}": former.arrays[f"{backbone}.{part}"] for part in ("weight", "bias")}
-    networks = [backbone for backbone in BACKBONES if backbone in logits]
-    for backbone in networks:
         classifiers[backbone] = {
             "file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone], "shares": shares[backbone],
         }
@@ -95,7 +79,7 @@ def export_bundle(
     choice = choose_link(_all(_boxes_of_exam, jobs, workers, "detector"))
     gate, gate_arrays = fit_gate(
         _gate_features([*records["train"], *records["validation"]], gate_exams, configuration.seed, workers),
-        _lesion_embeddings(folder, networks, exams["validation"]),
+        _lesion_embeddings(folder, trained, exams["validation"]),
     )
     np.savez(folder / "heads.npz", **arrays, **gate_arrays)
     document = {
@@ -117,8 +101,8 @@ def export_bundle(
         "training": {
             "phantoms": phantoms,
             "calibrated": "ensemble",
-            "seen": describe_seen((record for split in records.values() for record in split), seen),
-            **({"classifiers_of": _origin(former, taken)} if taken else {}),
+            "seen": describe_seen((record for split in records.values() for record in split), seen, patients_of_weights(run)),
+            **({"detector_began_with": {key: value for key, value in before.items() if key != "seen"}} if before else {}),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
             "configuration": asdict(configuration), "commands": list(commands), "torch_onnx_differences": differences,
@@ -128,19 +112,6 @@ def export_bundle(
     write_document(folder, document)
     _replace(target, folder)
     return differences
-
-
-def logits_of(classifier: Path, exams: Sequence[CachedExam]) -> LesionLogits:
-    """Return the logits of every cached lesion by an exported classifier, as classifiers.predict does by the trained one."""
-    session = open_session(classifier)
-    return lesion_logits(exams, lambda images: session.run(["logits"], {"composites": images})[0])
-
-
-def _origin(former: Bundle, taken: Sequence[str]) -> dict[str, Any]:
-    """Return where classifiers come from that another bundle was exported with: its own account of how they were trained."""
-    training = former.document["training"]
-    own = {key: training[key] for key in ("exams", "patients", "configuration", "commands", "classifiers_of") if key in training}
-    return {"name": former.info.name, "version": former.info.version, "backbones": list(taken), **own}
 
 
 def only_phantoms(records: dict[str, Sequence[ExamRecord]]) -> bool:

@@ -37,6 +37,7 @@ def model_card(document: dict[str, Any]) -> str:
         "random; one network per backbone has the three heads, where the paper has one per task; whole phases are left out at random in",
         "training; intensity, box and slices are jittered; weights are averaged over training; the shares of PKCP, of expanded classes and",
         "of MixUp are those of the configuration in bundle.json, not the paper's.",
+        *_beginning(training),
         "",
         "## Data",
         "",
@@ -68,17 +69,20 @@ def model_card(document: dict[str, Any]) -> str:
         "## How it was made",
         "",
         "```",
-        *_commands(training),
+        *(training.get("commands") or ["(not recorded)"]),
         "```",
         "",
     ]
     return "\n".join(lines)
 
 
-def _commands(training: dict[str, Any]) -> list[str]:
-    """Return the commands that made the networks, those of networks that were taken over first."""
-    former = _commands(training["classifiers_of"]) if "classifiers_of" in training else []
-    return [*former, *(training.get("commands") or ["(not recorded)"])]
+def _beginning(training: dict[str, Any]) -> list[str]:
+    """Return where the detector's weights come from, when they did not start at random."""
+    origin = training.get("detector_began_with")
+    if not origin:
+        return []
+    counts = ", ".join(f"{count} exams {split}" for split, count in origin["exams"].items()) or "exams not recorded"
+    return [f"The detector's weights start at those of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
 
 
 def _calibration(classifier: dict[str, Any], head: str) -> str:
@@ -103,16 +107,8 @@ def _limits(phantoms: bool) -> list[str]:
 def _data(training: dict[str, Any]) -> list[str]:
     if not training:
         return ["Not recorded."]
-    lines = _splits(training)
-    if former := training.get("classifiers_of"):
-        origin = f"{', '.join(former['backbones'])}, which are those of {former['name']} {former['version']}:"
-        lines = ["Detector, thresholds, calibration and gate:", "", *lines, "", origin, "", *_splits(former)]
-    return [*lines, "", "Splits are by patient. The configuration is in bundle.json."]
-
-
-def _splits(training: dict[str, Any]) -> list[str]:
     rows = [f"| {split} | {count} | {training['patients'][split]} |" for split, count in training["exams"].items()]
-    return ["| split | exams | patients |", "|---|---|---|", *rows]
+    return ["| split | exams | patients |", "|---|---|---|", *rows, "", "Splits are by patient. The configuration is in bundle.json."]
 
 
 def _metrics(metrics: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Which exams a bundle has seen: kept in bundle.json as hashes, so that measuring on them can be refused where the cohort is not at hand.
 
-The hashes are salted per bundle. They keep ids out of sight, not secret: who knows an id can ask for it. Use pseudonyms as ids.
-A training that begins with a bundle's networks has seen what the bundle has: its run keeps those hashes in RUN/seen.json.
+The hashes are salted; a bundle that goes on from another has its salt, so that both can be asked for the same exam. They keep ids out of
+sight, not secret: who knows an id can ask for it. Use pseudonyms as ids. A training that begins with a bundle's detector has seen what the
+bundle has: its run keeps that in RUN/seen.json.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PediatricLiverDxLib.bundle import read_bundle
+from PediatricLiverDxLib.bundle_contents import BUNDLE_FILE
 from PediatricLiverDxLib.vocabulary import InputError
 
 from .plain_json import write_json
@@ -24,40 +26,54 @@ if TYPE_CHECKING:
 SEEN_FILE = "seen.json"
 
 
-def describe_seen(records: Iterable[ExamRecord], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def describe_seen(
+    records: Iterable[ExamRecord], before: Mapping[str, Any] | None = None, patients: Iterable[str] = ()
+) -> dict[str, Any]:
     """Return {"salt", "sha256"}: 64 bits of the hash of every exam and patient that a bundle was trained or tuned on.
 
-    before: what the networks that training began with had seen, in the same form; it is part of what is returned.
+    before: what the networks that training began with had seen, in the same form; it is part of what is returned. patients: further ones.
     """
     salt = before["salt"] if before else secrets.token_hex(8)
-    own = {found for record in records for found in _hashes(record, salt)}
+    own = {found for record in records for found in _hashes(record, salt)} | {_hash(salt, "patient", patient) for patient in patients}
     return {"salt": salt, "sha256": sorted(own.union(before["sha256"] if before else ()))}
 
 
 def seen_before(run: Path, start: Path | None = None) -> dict[str, Any] | None:
-    """Return what had been seen before `run` began: that of the bundle that it, or the run whose weights `start` is, began with.
+    """Return the bundle that `run`, or the run whose weights `start` is, began with; None where all began at random weights.
 
-    start: a bundle's folder, or RUN/detector/weights.safetensors. None where all began at random weights. Raises InputError when the bundle
-    does not say what it has seen, and when the run began with another bundle.
+    start: a bundle's folder, or RUN/detector/weights.safetensors. Returns {"bundle": name and version, "sha256", "phantoms", "trained_on",
+    "exams": by split, "seen": as describe_seen}. Raises InputError when there is no such bundle, when it does not say what it has seen, and
+    when the run began with another one.
     """
     kept = _read(run)
     if start is None:
         return kept
-    if start.is_dir():
-        before = read_bundle(start).document.get("training", {}).get("seen")
-        if not before:
-            raise InputError(f"{start.name} does not say which exams it was trained on; begin with another bundle, or without --start")
-    else:
-        before = _read(start.resolve().parent.parent)
+    before = _of_bundle(start) if start.is_dir() else _read(start.resolve().parent.parent)
     if kept is not None and before != kept:
-        raise InputError(f"{run.name} began with another bundle than --start; give a new run")
+        other = before["bundle"] if before else "none"
+        raise InputError(f"{run.name} began with the bundle {kept['bundle']}, and --start would have it begin with {other}; give a new run")
     return before
 
 
-def write_seen(run: Path, seen: Mapping[str, Any] | None) -> None:
+def write_seen(run: Path, before: Mapping[str, Any] | None) -> None:
     """Keep in the run what `seen_before` found."""
-    if seen is not None:
-        write_json(run / SEEN_FILE, seen)
+    if before is not None:
+        write_json(run / SEEN_FILE, before)
+
+
+def _of_bundle(folder: Path) -> dict[str, Any]:
+    if not (folder / BUNDLE_FILE).is_file():
+        raise InputError(
+            f"--start expects the folder of a bundle, with {BUNDLE_FILE} in it, or RUN/detector/weights.safetensors, got {folder.name}"
+        )
+    bundle = read_bundle(folder)
+    training = bundle.document.get("training", {})
+    if not training.get("seen"):
+        raise InputError(f"{folder.name} does not say which exams it was trained on; begin with another bundle, or without --start")
+    return {
+        "bundle": f"{bundle.info.name} {bundle.info.version}", "sha256": bundle.info.sha256, "phantoms": bool(training.get("phantoms")),
+        "trained_on": bundle.info.trained_on, "exams": dict(training.get("exams", {})), "seen": training["seen"],
+    }
 
 
 def is_seen(record: ExamRecord, seen: Mapping[str, Any]) -> bool:
@@ -95,5 +111,8 @@ def _refuse(found: Sequence[ExamRecord]) -> None:
 
 
 def _hashes(record: ExamRecord, salt: str) -> tuple[str, str]:
-    texts = (f"{salt}/exam/{record.exam_id}", f"{salt}/patient/{record.patient_id}")
-    return tuple(hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts)
+    return _hash(salt, "exam", record.exam_id), _hash(salt, "patient", record.patient_id)
+
+
+def _hash(salt: str, kind: str, name: str) -> str:
+    return hashlib.sha256(f"{salt}/{kind}/{name}".encode()).hexdigest()[:16]

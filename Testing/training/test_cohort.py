@@ -11,9 +11,17 @@ import pytest
 from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 
 from training import seen_exams
-from training.cohort import ExamRecord, read_exams_csv, split_by_patient, split_of_run, write_exams_csv, write_splits
+from training.cohort import (
+    ExamRecord,
+    patients_of_weights,
+    read_exams_csv,
+    split_by_patient,
+    split_of_run,
+    write_exams_csv,
+    write_splits,
+)
 from training.configuration import CohortSettings
-from training.seen_exams import describe_seen, seen_before
+from training.seen_exams import describe_seen, is_seen, seen_before
 
 
 def record(exam_id: str, patient_id: str, folder: Path, class_name: str = "HB", cohort: str = "retrospective", **more) -> ExamRecord:
@@ -109,6 +117,22 @@ def test_patients_are_known_to_weights_of_weights(tmp_path: Path, exam_folder: P
     assert all(ids(before[name]) < ids(after[name]) for name in before)
 
 
+def test_a_bundle_has_seen_whom_its_first_weights_knew(tmp_path: Path, exam_folder: Path):
+    """SECOND went on from FIRST's weights; FIRST's exams are not at hand when SECOND becomes a bundle."""
+    settings = CohortSettings(validation=0.25, test=0.25)
+    first, other = ([record(f"{name}{i}", f"{name}{i}", exam_folder, CLASSES[i % 4]) for i in range(40)] for name in "ab")
+    for name in ("FIRST", "SECOND"):
+        (tmp_path / name / "detector").mkdir(parents=True)
+    weights = tmp_path / "FIRST" / "detector" / "weights.safetensors"
+    before = split_of_run(first, settings, tmp_path / "FIRST")
+    write_splits(tmp_path / "FIRST", before)
+    splits = split_of_run(other, settings, tmp_path / "SECOND", start=weights)
+    write_splits(tmp_path / "SECOND", splits, start=weights)
+    used = (one for name in ("train", "validation") for one in splits[name])
+    seen = describe_seen(used, patients=patients_of_weights(tmp_path / "SECOND"))
+    assert all(is_seen(one, seen) == (one not in (*before["test"], *splits["test"])) for one in (*first, *other))
+
+
 def test_weights_whose_patients_are_unknown_or_elsewhere_are_no_start(tmp_path: Path, exam_folder: Path, monkeypatch: pytest.MonkeyPatch):
     settings = CohortSettings(validation=0.25, test=0.25)
     exams = [record(f"e{i}", f"p{i}", exam_folder, CLASSES[i % 4]) for i in range(40)]
@@ -131,10 +155,12 @@ def test_patients_that_a_bundle_has_seen_are_not_held_out(tmp_path: Path, exam_f
     settings = CohortSettings(validation=0.25, test=0.25)
     seen, new = ([record(f"{name}{i}", f"{name}{i}", exam_folder, CLASSES[i % 4]) for i in range(40)] for name in "ab")
     bundle = tmp_path / "bundle"
-    document = {"training": {"seen": describe_seen(seen)}}
-    monkeypatch.setattr(seen_exams, "read_bundle", lambda folder: SimpleNamespace(document=document))
-    for folder in (bundle, tmp_path / "FIRST" / "detector", tmp_path / "SECOND"):
+    document = {"training": {"seen": describe_seen(seen), "phantoms": True, "exams": {"train": 40}}}
+    info = SimpleNamespace(name="balls", version="1", sha256="0", trained_on="balls")
+    monkeypatch.setattr(seen_exams, "read_bundle", lambda folder: SimpleNamespace(document=document, info=info))
+    for folder in (bundle, tmp_path / "FIRST" / "detector", tmp_path / "SECOND", tmp_path / "SPLIT"):
         folder.mkdir(parents=True)
+    (bundle / "bundle.json").touch()
     later = [*(replace(one, exam_id=f"later-{one.exam_id}") for one in seen), *new]
     splits = split_of_run(later, settings, tmp_path / "FIRST", start=bundle)
     assert {one.patient_id[0] for one in (*splits["validation"], *splits["test"])} == {"b"}
@@ -147,11 +173,22 @@ def test_patients_that_a_bundle_has_seen_are_not_held_out(tmp_path: Path, exam_f
     write_splits(tmp_path / "SECOND", split_of_run(other, settings, tmp_path / "SECOND", start=weights), start=weights)
     held_out = split_of_run([*seen, *other], settings, tmp_path / "SECOND")["validation"]
     assert {one.patient_id[:6] for one in held_out} == {"other-"}
-    assert set(describe_seen(new, seen_before(tmp_path / "SECOND"))["sha256"]) > set(document["training"]["seen"]["sha256"])
+    before = seen_before(tmp_path / "SECOND")
+    assert before["bundle"] == "balls 1" and before["phantoms"]
+    assert set(describe_seen(new, before["seen"])["sha256"]) > set(document["training"]["seen"]["sha256"])
+
+    # a run that holds such patients out already, and a cohort of nobody else
+    write_splits(tmp_path / "SPLIT", split_of_run(later, settings, tmp_path / "SPLIT"))
+    with pytest.raises(InputError, match=r"\d+ patients that balls 1 has seen are held out in SPLIT"):
+        split_of_run(later, settings, tmp_path / "SPLIT", start=bundle)
+    with pytest.raises(InputError, match="balls 1 has seen 40 of 40 patients"):
+        split_of_run(seen, settings, tmp_path / "THIRD", start=bundle)
 
     document["training"]["seen"] = describe_seen(new)
-    with pytest.raises(InputError, match="FIRST began with another bundle"):
+    with pytest.raises(InputError, match="FIRST began with the bundle balls 1, and --start would have it begin with balls 1"):
         split_of_run(later, settings, tmp_path / "FIRST", start=bundle)
+    with pytest.raises(InputError, match=r"expects the folder of a bundle, .* got detector"):
+        split_of_run(later, settings, tmp_path / "THIRD", start=tmp_path / "FIRST" / "detector")
     document["training"].clear()
     with pytest.raises(InputError, match="bundle does not say which exams"):
         split_of_run(later, settings, tmp_path / "THIRD", start=bundle)
