@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +62,7 @@ def export_bundle(
     folder.mkdir(parents=True)
     before = seen_before(run)
     seen = before["seen"] if before else None
-    phantoms = only_phantoms(records) and (before is None or before["phantoms"])
+    phantoms = only_phantoms(records, before)
     for backbone in trained:
         model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
         export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
@@ -114,15 +115,21 @@ def export_bundle(
     return differences
 
 
-def only_phantoms(records: dict[str, Sequence[ExamRecord]]) -> bool:
-    """Say whether every exam is one that the step phantom wrote: its truth lies beside its lesions."""
-    return all(one.lesions is not None and (one.lesions.parent / "truth.json").is_file() for split in records.values() for one in split)
+def only_phantoms(records: dict[str, Sequence[ExamRecord]], before: Mapping[str, Any] | None = None) -> bool:
+    """Say whether every exam is one that the step phantom wrote, its truth beside its lesions, and so is what the run began with.
+
+    before: as seen_exams.seen_before returns it.
+    """
+    every = (one for split in records.values() for one in split)
+    return (before is None or before["phantoms"]) and all(
+        one.lesions is not None and (one.lesions.parent / "truth.json").is_file() for one in every
+    )
 
 
-def describe_training(records: dict[str, Sequence[ExamRecord]]) -> str:
+def describe_training(records: dict[str, Sequence[ExamRecord]], run: Path) -> str:
     """Return what a bundle of phantoms was trained on, in one sentence; raise InputError when there are other exams."""
-    if not only_phantoms(records):
-        raise InputError("the exams are not all phantoms; say in one sentence with --trained-on what the bundle was trained on")
+    if not only_phantoms(records, seen_before(run)):
+        raise InputError("the exams, or those of the bundle that the run began with, are not all phantoms; say in one sentence with --trained-on what the bundle was trained on")
     return "computer-made four-phase CT phantoms of children; no patient data"
 
 

@@ -7,9 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Return a pool of `workers` fresh processes of one thread each.
+    """Return a pool of `workers` fresh processes, in each of which numpy, scipy and SimpleITK work with one thread.
 
-    numpy's linear algebra and SimpleITK take every core by default. On two cores, two processes that did generated phantoms at a quarter of
+    They take every core by default. On two cores, two processes that did generated phantoms at a quarter of
     the speed of two that do not.
     """
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)

@@ -41,18 +41,19 @@ def describe_seen(
 def seen_before(run: Path, start: Path | None = None) -> dict[str, Any] | None:
     """Return the bundle that `run`, or the run whose weights `start` is, began with; None where all began at random weights.
 
-    start: a bundle's folder, or RUN/detector/weights.safetensors. Returns {"bundle": name and version, "sha256", "phantoms", "trained_on",
-    "exams": by split, "seen": as describe_seen}. Raises InputError when there is no such bundle, when it does not say what it has seen, and
-    when the run began with another one.
+    start: a bundle's folder, or RUN/detector/weights.safetensors. Returns {"bundle": name and version, "phantoms", "trained_on", "exams":
+    by split, "seen": as describe_seen}. Raises InputError when there is no such bundle, when it does not say what it has seen, and when the
+    run began with one that has seen others: a bundle that was only measured anew is the same.
     """
     kept = _read(run)
     if start is None:
         return kept
     before = _of_bundle(start) if start.is_dir() else _read(start.resolve().parent.parent)
-    if kept is not None and before != kept:
-        other = before["bundle"] if before else "none"
-        raise InputError(f"{run.name} began with the bundle {kept['bundle']}, and --start would have it begin with {other}; give a new run")
-    return before
+    if kept is None:
+        return before
+    if before is None or before["seen"] != kept["seen"]:
+        raise InputError(f"{run.name} began with {kept['bundle']}, which has seen other exams than what --start names; give a new run")
+    return kept
 
 
 def write_seen(run: Path, before: Mapping[str, Any] | None) -> None:
@@ -61,29 +62,9 @@ def write_seen(run: Path, before: Mapping[str, Any] | None) -> None:
         write_json(run / SEEN_FILE, before)
 
 
-def _of_bundle(folder: Path) -> dict[str, Any]:
-    if not (folder / BUNDLE_FILE).is_file():
-        raise InputError(
-            f"--start expects the folder of a bundle, with {BUNDLE_FILE} in it, or RUN/detector/weights.safetensors, got {folder.name}"
-        )
-    bundle = read_bundle(folder)
-    training = bundle.document.get("training", {})
-    if not training.get("seen"):
-        raise InputError(f"{folder.name} does not say which exams it was trained on; begin with another bundle, or without --start")
-    return {
-        "bundle": f"{bundle.info.name} {bundle.info.version}", "sha256": bundle.info.sha256, "phantoms": bool(training.get("phantoms")),
-        "trained_on": bundle.info.trained_on, "exams": dict(training.get("exams", {})), "seen": training["seen"],
-    }
-
-
 def is_seen(record: ExamRecord, seen: Mapping[str, Any]) -> bool:
     """Tell whether an exam, or another exam of its patient, is among those seen."""
     return not set(seen["sha256"]).isdisjoint(_hashes(record, seen["salt"]))
-
-
-def _read(run: Path) -> dict[str, Any] | None:
-    path = run / SEEN_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def refuse_seen(document: Mapping[str, Any], records: Sequence[ExamRecord]) -> bool:
@@ -100,6 +81,26 @@ def refuse_known(known: Iterable[ExamRecord], records: Sequence[ExamRecord]) -> 
     known = tuple(known)
     exams, patients = {record.exam_id for record in known}, {record.patient_id for record in known}
     _refuse([record for record in records if record.exam_id in exams or record.patient_id in patients])
+
+
+def _of_bundle(folder: Path) -> dict[str, Any]:
+    if not (folder / BUNDLE_FILE).is_file():
+        raise InputError(
+            f"--start expects the folder of a bundle, with {BUNDLE_FILE} in it, or RUN/detector/weights.safetensors, got {folder.name}"
+        )
+    bundle = read_bundle(folder)
+    training = bundle.document.get("training", {})
+    if not training.get("seen"):
+        raise InputError(f"{folder.name} does not say which exams it was trained on; begin with another bundle, or without --start")
+    return {
+        "bundle": f"{bundle.info.name} {bundle.info.version}", "phantoms": bool(training.get("phantoms")),
+        "trained_on": bundle.info.trained_on, "exams": dict(training.get("exams", {})), "seen": training["seen"],
+    }
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    path = run / SEEN_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def _refuse(found: Sequence[ExamRecord]) -> None:

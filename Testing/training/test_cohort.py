@@ -156,7 +156,7 @@ def test_patients_that_a_bundle_has_seen_are_not_held_out(tmp_path: Path, exam_f
     seen, new = ([record(f"{name}{i}", f"{name}{i}", exam_folder, CLASSES[i % 4]) for i in range(40)] for name in "ab")
     bundle = tmp_path / "bundle"
     document = {"training": {"seen": describe_seen(seen), "phantoms": True, "exams": {"train": 40}}}
-    info = SimpleNamespace(name="balls", version="1", sha256="0", trained_on="balls")
+    info = SimpleNamespace(name="balls", version="1", trained_on="balls")
     monkeypatch.setattr(seen_exams, "read_bundle", lambda folder: SimpleNamespace(document=document, info=info))
     for folder in (bundle, tmp_path / "FIRST" / "detector", tmp_path / "SECOND", tmp_path / "SPLIT"):
         folder.mkdir(parents=True)
@@ -184,8 +184,11 @@ def test_patients_that_a_bundle_has_seen_are_not_held_out(tmp_path: Path, exam_f
     with pytest.raises(InputError, match="balls 1 has seen 40 of 40 patients"):
         split_of_run(seen, settings, tmp_path / "THIRD", start=bundle)
 
+    document["metrics"] = "measured anew"
+    document["training"]["exams"] = {"train": 41}
+    assert split_of_run(later, settings, tmp_path / "FIRST", start=bundle) == splits
     document["training"]["seen"] = describe_seen(new)
-    with pytest.raises(InputError, match="FIRST began with the bundle balls 1, and --start would have it begin with balls 1"):
+    with pytest.raises(InputError, match="FIRST began with balls 1, which has seen other exams"):
         split_of_run(later, settings, tmp_path / "FIRST", start=bundle)
     with pytest.raises(InputError, match=r"expects the folder of a bundle, .* got detector"):
         split_of_run(later, settings, tmp_path / "THIRD", start=tmp_path / "FIRST" / "detector")

@@ -24,9 +24,10 @@ from training.cohort import read_exams_csv
 from training.configuration import Configuration
 from training.detector import train_detector
 from training.evaluate import networks_key
-from training.export import gate_rows
+from training.export import describe_training, gate_rows
 from training.onnx_export import open_session
 from training.run_folder import learning_rate_factor, resumable_checkpoint, save_checkpoint, training_key
+from training.seen_exams import is_seen, write_seen
 from training.statistics import calibration_error
 from training.steps.cohort_arguments import cached_cohort
 from training.tuning import fit_ensemble, fit_temperatures
@@ -166,13 +167,26 @@ def test_a_detector_goes_on_from_a_bundle(exams_csv: Path, config: Path, trained
     run, folder = tmp_path / "run", tmp_path / "own"
     shared = ["--exams", str(own), "--run", str(run), "--workers", "1"]
     assert main(["detector", *shared, "--config", str(config), "--device", "cpu", "--epochs", "1", "--start", str(bundle)]) == 0
+    # whom only weights before it knew, as write_splits keeps them
+    with (run / "splits.csv").open("a", encoding="utf-8") as file:
+        file.write(",patient-earlier,train\n")
     # the classifiers' turn takes long; those of the other run stand for it
     shutil.copytree(trained / "classifiers", run / "classifiers")
     assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "balls"]) == 0
     before, after = (load_networks(one, 1).bundle.document["training"] for one in (bundle, folder))
     assert after["detector_began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["detector_began_with"]
     assert set(before["seen"]["sha256"]) < set(after["seen"]["sha256"])
+    assert is_seen(dataclasses.replace(read_exams_csv(own)[0], patient_id="patient-earlier", exam_id="later"), after["seen"])
     assert "start at those of balls 0.1.0" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+def test_a_run_that_began_with_patients_is_none_of_phantoms_only(exams_csv: Path, tmp_path: Path):
+    (tmp_path / "truth.json").touch()
+    records = {"train": [dataclasses.replace(read_exams_csv(exams_csv)[0], lesions=tmp_path / "lesions.nrrd")]}
+    assert "no patient data" in describe_training(records, tmp_path)
+    write_seen(tmp_path, {"bundle": "ours 1", "phantoms": False})
+    with pytest.raises(InputError, match="--trained-on"):
+        describe_training(records, tmp_path)
 
 
 def test_weights_are_stored_in_eight_bits(bundle: Path):

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     configuration = configuration_of_run(args.run)
     splits = split_of_run(read_cohort(args.exams), configuration.cohort, args.run)
     records = {name: splits[name] for name in ("train", "validation")}
-    trained_on = args.trained_on or describe_training(records)
+    trained_on = args.trained_on or describe_training(records, args.run)
     folder = args.cache or args.run / "cache"
     cached = {
         name: build_cache(records[name], folder, configuration.cache, seed=configuration.seed, workers=args.workers) for name in records
