@@ -129,7 +129,10 @@ def only_phantoms(records: dict[str, Sequence[ExamRecord]], before: Mapping[str,
 def describe_training(records: dict[str, Sequence[ExamRecord]], run: Path) -> str:
     """Return what a bundle of phantoms was trained on, in one sentence; raise InputError when there are other exams."""
     if not only_phantoms(records, seen_before(run)):
-        raise InputError("the exams, or those of the bundle that the run began with, are not all phantoms; say in one sentence with --trained-on what the bundle was trained on")
+        raise InputError(
+            "the exams, or those of the bundle that the run began with, are not all phantoms; say in one sentence with --trained-on what "
+            "the bundle was trained on"
+        )
     return "computer-made four-phase CT phantoms of children; no patient data"
 
 
