@@ -13,6 +13,9 @@ from .plan import LesionPlan
 _FAST = Perfusion(unenhanced=0.0, arterial=1.0, portal=0.0, blood_volume=0.2, interstitium=0.8, mean_transit_s=10.0)
 _USUAL_LAG = 0.6
 
+#: The surface's roughness (SD) is at most this part of the lesion's radius.
+ROUGHEST = 0.12
+
 
 def above(values: np.ndarray, threshold: float, softness: float) -> np.ndarray:
     """Linear ramp 0..1 of width `softness` centred where `values` passes `threshold` upward."""
@@ -79,8 +82,10 @@ class Tumour:
                 total += np.exp(-sharpness * (distance - size))
             signed = -np.log(np.maximum(total, 1e-30)) / sharpness
         signed = signed * np.float32(self.radius_mm)
-        if plan["roughness_mm"] > 0.2:
-            signed = signed + np.float32(plan["roughness_mm"]) * self.field(rng.uniform(5, 9) + 2 * plan["roughness_mm"])
+        # of a small lesion, roughness of a large one's depth would leave crumbs or nothing
+        roughness = min(plan["roughness_mm"], ROUGHEST * self.radius_mm)
+        if roughness > 0.2:
+            signed = signed + np.float32(roughness) * self.field(rng.uniform(5, 9) + 2 * roughness)
         return [u * r / np.float32(0.9 if lobes else 1.0) for u, r in zip(unit, radii, strict=True)], signed.astype(np.float32)
 
     def blood_pool(self, fraction=0.9) -> np.ndarray:
