@@ -11,7 +11,7 @@ features (cross-entropy, weighted by `entity_weight`): seven looks teach the tru
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,14 +144,22 @@ def head_targets(classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def predict(model: Backbone, exams: Sequence[CachedExam], device: torch.device | str = "cpu", batch: int = 96) -> LesionLogits:
     """Return the logits of every cached lesion on its true box, as diagnosis makes its composites; nothing is augmented."""
     model.eval()
+
+    def logits(composites: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(composites).to(device).contiguous(memory_format=torch.channels_last)
+        with autocast(torch.device(device)):
+            return model(images)[1].float().cpu().numpy()
+
+    return lesion_logits(exams, logits, batch)
+
+
+def lesion_logits(exams: Sequence[CachedExam], network: Callable[[np.ndarray], np.ndarray], batch: int = 96) -> LesionLogits:
+    """Return what `network` says of every cached lesion: composites (n, 4, size, size) in [0, 1] in, logits (n, 3) out."""
     rows = [(exam, rank) for exam in exams for rank in range(len(exam.lesions))]
     logits = [np.zeros((0, len(HEADS)), np.float32)]
     for start in range(0, len(rows), batch // K):
-        part = rows[start : start + batch // K]
-        images = torch.from_numpy(np.concatenate([exam.composites[rank] for exam, rank in part])).to(device).float().div_(255)
-        with autocast(torch.device(device)):
-            found = model(images.contiguous(memory_format=torch.channels_last))[1]
-        logits.append(found.float().cpu().numpy())
+        composites = np.concatenate([exam.composites[rank] for exam, rank in rows[start : start + batch // K]])
+        logits.append(network(composites.astype(np.float32) / 255))
     _, means = mean_over_composites(np.concatenate(logits), np.repeat(np.arange(len(rows)), K))
     return LesionLogits(
         np.array([exam.exam_id for exam, _ in rows]), np.array([exam.class_index for exam, _ in rows], int),

@@ -20,6 +20,7 @@ from PediatricLiverDxLib.gate import EMBEDDING_BACKBONE, fit_gate
 from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES, WINDOWS, InputError, K
 from tqdm import tqdm
 
+from .bundle_classifiers import logits_of, take_classifiers
 from .cache import CachedExam
 from .classifiers import LesionLogits, load_backbone
 from .cohort import ExamRecord, patients_of_weights
@@ -42,9 +43,11 @@ PHANTOMS_ONLY = "Trained on computer-made phantoms only, never on a patient."
 def export_bundle(
     run: Path, exams: dict[str, Sequence[CachedExam]], records: dict[str, Sequence[ExamRecord]], configuration: Configuration, folder: Path,
     *, name: str, version: str, trained_on: str, intended_use: str | None = None, commands: Sequence[str] = (), gate_exams: int = 300,
-    workers: int = 1,
+    workers: int = 1, classifiers_of: Path | None = None,
 ) -> dict[str, float]:
     """Write the bundle `folder` from the run's weights; return the largest difference between torch and ONNX Runtime by network.
+
+    classifiers_of: folder of the bundle that the run began with, whose classifiers are taken over to the bit and calibrated anew.
 
     exams and records: "train" and "validation". Temperatures, thresholds and the gate's lesion statistics come from validation exams, the
     gate's exam statistics from `gate_exams` of all. The bundle appears whole, in the place of an older one, or not at all.
@@ -52,11 +55,11 @@ def export_bundle(
     run, target = Path(run), Path(folder)
     if target.exists() and not (target / "bundle.json").is_file() and any(target.iterdir()):
         raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
-    differences, arrays, classifiers = {}, {}, {}
+    differences, arrays, classifiers, logits = {}, {}, {}, {}
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
-    if not trained or not (run / "detector" / "weights.safetensors").is_file():
+    taken = take_classifiers(classifiers_of, run) if classifiers_of else None
+    if not (trained or taken) or not (run / "detector" / "weights.safetensors").is_file():
         raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
-    temperatures, shares = fit_ensemble({name: LesionLogits.load(run / "classifiers" / name / "validation.npz") for name in trained})
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -69,6 +72,14 @@ def export_bundle(
         arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
         arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
         differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
+        logits[backbone] = LesionLogits.load(run / "classifiers" / backbone / "validation.npz")
+    if taken:
+        arrays, differences = dict(taken.heads), dict(taken.differences)
+        for backbone, content in taken.files.items():
+            (folder / f"{backbone}.onnx").write_bytes(content)
+            logits[backbone] = logits_of(folder / f"{backbone}.onnx", exams["validation"])
+    temperatures, shares = fit_ensemble(logits)
+    for backbone in logits:
         classifiers[backbone] = {
             "file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone], "shares": shares[backbone],
         }
@@ -80,7 +91,7 @@ def export_bundle(
     choice = choose_link(_all(_boxes_of_exam, jobs, workers, "detector"))
     gate, gate_arrays = fit_gate(
         _gate_features([*records["train"], *records["validation"]], gate_exams, configuration.seed, workers),
-        _lesion_embeddings(folder, trained, exams["validation"]),
+        _lesion_embeddings(folder, list(classifiers), exams["validation"]),
     )
     np.savez(folder / "heads.npz", **arrays, **gate_arrays)
     document = {
@@ -104,6 +115,7 @@ def export_bundle(
             "calibrated": "ensemble",
             "seen": describe_seen((record for split in records.values() for record in split), seen, patients_of_weights(run)),
             **({"detector_began_with": {key: value for key, value in before.items() if key != "seen"}} if before else {}),
+            **({"classifiers_of": taken.origin} if taken else {}),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
             "configuration": asdict(configuration), "commands": list(commands), "torch_onnx_differences": differences,
@@ -192,9 +204,9 @@ def _gate_features(records: Sequence[ExamRecord], most: int, seed: int, workers:
     return {phase: np.stack(rows) for phase, rows in by_phase.items() if len(rows) >= 5}
 
 
-def _lesion_embeddings(folder: Path, trained: Sequence[str], exams: Sequence[CachedExam]) -> np.ndarray:
+def _lesion_embeddings(folder: Path, backbones: Sequence[str], exams: Sequence[CachedExam]) -> np.ndarray:
     """Return (lesion, channel), gate.lesion_embedding of cached lesions in the order of `gate_rows`."""
-    session = open_session(folder / f"{EMBEDDING_BACKBONE if EMBEDDING_BACKBONE in trained else trained[0]}.onnx")
+    session = open_session(folder / f"{EMBEDDING_BACKBONE if EMBEDDING_BACKBONE in backbones else backbones[0]}.onnx")
     rows = [
         session.run(["feature_map"], {"composites": composites.astype(np.float32) / 255})[0].mean((0, 2, 3))
         for exam in exams for composites in exam.composites

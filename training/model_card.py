@@ -69,7 +69,7 @@ def model_card(document: dict[str, Any]) -> str:
         "## How it was made",
         "",
         "```",
-        *(training.get("commands") or ["(not recorded)"]),
+        *_commands(training),
         "```",
         "",
     ]
@@ -83,6 +83,15 @@ def _beginning(training: dict[str, Any]) -> list[str]:
         return []
     counts = ", ".join(f"{count} exams {split}" for split, count in origin["exams"].items()) or "exams not recorded"
     return [f"The detector's weights start at those of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
+
+
+def _commands(training: dict[str, Any]) -> list[str]:
+    """Return the commands that made the networks; those of classifiers that were taken over come first."""
+    origin = training.get("classifiers_of")
+    own = training.get("commands") or ["(not recorded)"]
+    if not origin:
+        return own
+    return [f"# {origin['bundle']}, for its classifiers", *(origin.get("commands") or ["(not recorded)"]), "# this bundle", *own]
 
 
 def _calibration(classifier: dict[str, Any], head: str) -> str:
@@ -107,8 +116,20 @@ def _limits(phantoms: bool) -> list[str]:
 def _data(training: dict[str, Any]) -> list[str]:
     if not training:
         return ["Not recorded."]
+    lines = _splits(training)
+    if origin := training.get("classifiers_of"):
+        lines = [
+            "Detector, thresholds, calibration and the gate's statistics:", "", *lines, "",
+            f"The classifiers are those of {origin['bundle']} (trained on: {origin['trained_on']}):", "", *_splits(origin),
+        ]
+    return [*lines, "", "Splits are by patient. The configuration is in bundle.json."]
+
+
+def _splits(training: dict[str, Any]) -> list[str]:
+    if not training.get("exams"):
+        return ["Not recorded."]
     rows = [f"| {split} | {count} | {training['patients'][split]} |" for split, count in training["exams"].items()]
-    return ["| split | exams | patients |", "|---|---|---|", *rows, "", "Splits are by patient. The configuration is in bundle.json."]
+    return ["| split | exams | patients |", "|---|---|---|", *rows]
 
 
 def _metrics(metrics: dict[str, Any]) -> list[str]:

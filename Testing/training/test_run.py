@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +18,7 @@ from PediatricLiverDxLib.vocabulary import HEADS, InputError
 from safetensors.torch import load_file
 
 from training.__main__ import STEPS, main
+from training.bundle_classifiers import logits_of, take_classifiers
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
 from training.cohort import read_exams_csv
 from training.configuration import Configuration
@@ -159,7 +159,7 @@ def test_the_exported_networks_answer_as_torch_does(bundle: Path):
     assert document["training"]["commands"] and "training detector" in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
-def test_a_detector_goes_on_from_a_bundle(exams_csv: Path, config: Path, trained: Path, bundle: Path, tmp_path: Path):
+def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path):
     """What a hospital can do with a bundle alone; what comes of it says where it began, and knows whom the bundle has seen."""
     own = exams_csv.with_name("own.csv")
     header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
@@ -170,14 +170,47 @@ def test_a_detector_goes_on_from_a_bundle(exams_csv: Path, config: Path, trained
     # whom only weights before it knew, as write_splits keeps them
     with (run / "splits.csv").open("a", encoding="utf-8") as file:
         file.write(",patient-earlier,train\n")
-    # the classifiers' turn takes long; those of the other run stand for it
-    shutil.copytree(trained / "classifiers", run / "classifiers")
-    assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "balls"]) == 0
+    assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "balls", "--classifiers-of", str(bundle)]) == 0
     before, after = (load_networks(one, 1).bundle.document["training"] for one in (bundle, folder))
     assert after["detector_began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["detector_began_with"]
     assert set(before["seen"]["sha256"]) < set(after["seen"]["sha256"])
     assert is_seen(dataclasses.replace(read_exams_csv(own)[0], patient_id="patient-earlier", exam_id="later"), after["seen"])
-    assert "start at those of balls 0.1.0" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "start at those of balls 0.1.0" in card and "classifiers are those of balls 0.1.0 (trained on: balls of four kinds)" in card
+    assert before["commands"][0] in card
+
+    for name in ("vit.onnx", "resnet18.onnx"):
+        assert (folder / name).read_bytes() == (bundle / name).read_bytes()
+    first, second = (load_networks(one, 1).bundle for one in (bundle, folder))
+    assert first.document["sha256"]["detector.onnx"] != second.document["sha256"]["detector.onnx"]
+    for backbone in ("vit", "resnet18"):
+        for ours, theirs in zip(first.head(backbone), second.head(backbone), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert second.document["classifiers"][backbone]["temperatures"] != first.document["classifiers"][backbone]["temperatures"]
+
+    # a bundle that begins with this one in turn names the one whose run trained the classifiers
+    write_seen(tmp_path, {"seen": after["seen"]})
+    assert take_classifiers(folder, tmp_path).origin == after["classifiers_of"]
+
+
+def test_taken_classifiers_are_calibrated_on_what_the_trained_ones_say(exams_csv: Path, config: Path, trained: Path, bundle: Path):
+    arguments = SimpleNamespace(exams=[exams_csv], run=trained, cache=None, workers=1)
+    exams = cached_cohort(arguments, Configuration.read(config))["validation"]
+    for backbone in ("vit", "resnet18"):
+        found = logits_of(bundle / f"{backbone}.onnx", exams)
+        kept = LesionLogits.load(trained / "classifiers" / backbone / "validation.npz")
+        assert found.exam_ids.tolist() == kept.exam_ids.tolist() and found.ranks.tolist() == kept.ranks.tolist()
+        np.testing.assert_allclose(found.logits, kept.logits, atol=0.05)
+
+
+def test_classifiers_are_taken_only_from_the_bundle_that_a_run_began_with(trained: Path, bundle: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="has trained"):
+        take_classifiers(bundle, trained)
+    with pytest.raises(InputError, match="did not begin with balls"):
+        take_classifiers(bundle, tmp_path)
+    write_seen(tmp_path, {"bundle": "another 2", "seen": {"salt": "00", "sha256": []}})
+    with pytest.raises(InputError, match="did not begin with balls"):
+        take_classifiers(bundle, tmp_path)
 
 
 def test_a_run_that_began_with_patients_is_none_of_phantoms_only(exams_csv: Path, tmp_path: Path):

@@ -16,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trained-on", help="in one sentence; needed unless every exam is a phantom")
     parser.add_argument("--intended-use", help="in one or two sentences; research and teaching when left out")
     parser.add_argument("--command", action="append", default=[], help="a command that made the bundle, for the model card; repeatable")
+    parser.add_argument("--classifiers-of", type=Path, metavar="BUNDLE",
+                        help="folder of the bundle that the run's detector began with: its classifiers are taken over and calibrated anew")
     parser.add_argument("--gate-exams", type=int, default=300, help="exams that the gate's statistics are taken from")
     parser.add_argument("--workers", type=int, default=2, help="processes that read exams")
 
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     differences = export_bundle(
         args.run, cached, records, configuration, args.output, name=args.name, version=args.version, trained_on=trained_on,
         intended_use=args.intended_use, commands=args.command, gate_exams=args.gate_exams, workers=args.workers,
+        classifiers_of=args.classifiers_of,
     )
     for name, difference in differences.items():
         print(f"{name}: torch and ONNX Runtime differ by at most {difference:.3g}")
