@@ -117,9 +117,10 @@ def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOS
     Equal sensitivities go to fewer false positives. When nothing has few enough, the fewest.
     """
     choices = []
-    for threshold, iou, gap, depth in itertools.product((0.05, 0.1, 0.2), (0.2, 0.35), (4.0, 9.0), (6.0, 9.0)):
+    grid = itertools.product((0.05, 0.1), (0.2, 0.35), (4.0, 9.0), (3.0, 4.5, 6.0), (0.2, 0.4))
+    for threshold, iou, gap, depth, end in grid:
         above = [[boxes[boxes[:, 4] >= threshold] for boxes in exam.slices] for exam in exams]
-        loose = LinkParameters(iou=iou, gap=gap, score_depth=depth, min_score=0.0)
+        loose = LinkParameters(iou=iou, gap=gap, score_depth=depth, end_score=end, min_score=0.0)
         linked = [link(slices, exam.spacing_xyz, loose) for slices, exam in zip(above, exams, strict=True)]
         for min_score in np.arange(0.1, 0.75, 0.05):
             kept = [[lesion.box for lesion in lesions if lesion.score >= min_score] for lesions in linked]
