@@ -80,23 +80,6 @@ def test_a_jump_of_the_box_splits():
     assert len(link(boxes, SPACING)) == 2
 
 
-def test_parts_of_a_lesion_whose_box_jumped_become_one_again():
-    boxes = ellipsoid_boxes(40, (50, 60, 20), (30, 30, 12))
-    for z in range(21, 40):
-        boxes[z][:, :4] += (34, 0, 34, 0)
-    unlinked = link(boxes, SPACING, LinkParameters(iou=0.35))
-    assert len(unlinked) == 2, "too far apart to be one lesion"
-    for z in range(21, 40):
-        boxes[z][:, :4] -= (10, 0, 10, 0)
-    (lesion,) = link(boxes, SPACING, LinkParameters(iou=0.6))
-    assert lesion.box[5] - lesion.box[2] > 20 and lesion.box[3] - lesion.box[0] > 75
-
-
-def test_a_satellite_below_a_large_lesion_stays_apart():
-    boxes = merged(ellipsoid_boxes(40, (50, 60, 14), (30, 30, 8)), ellipsoid_boxes(40, (45, 60, 27), (7, 7, 5), 0.8))
-    assert len(link(boxes, SPACING)) == 2
-
-
 def test_nested_lesions_become_one():
     boxes = merged(ellipsoid_boxes(40, (50, 60, 20), (20, 20, 8)), ellipsoid_boxes(40, (50, 60, 20), (8, 8, 5), 0.6))
     (lesion,) = link(boxes, SPACING)

@@ -1,23 +1,26 @@
 """The classifiers of a bundle are taken over, to the bit, by a bundle whose detector was trained on from it.
 
-They are calibrated anew on the run's validation exams, none of which that bundle has seen: a run that began with it holds out nobody else.
+They are calibrated anew on the run's validation exams. That bundle has seen none of these: a run that began with it does not hold out whom it
+knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PediatricLiverDxLib.bundle import Bundle, read_bundle
-from PediatricLiverDxLib.vocabulary import BACKBONES, InputError
+from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, InputError
 
 from .cache import CachedExam
 from .classifiers import LesionLogits, lesion_logits
 from .onnx_export import open_session
 from .seen_exams import seen_before
+from .tuning import fit_calibration, heads_with_few_exams
 
 #: What a bundle says of how its own networks were trained.
 _ACCOUNT = ("exams", "patients", "configuration", "commands")
@@ -25,25 +28,25 @@ _ACCOUNT = ("exams", "patients", "configuration", "commands")
 
 @dataclass(frozen=True)
 class BundleClassifiers:
-    """A bundle's classifiers: backbone -> ONNX file; heads as in heads.npz; origin as in bundle.json (see `_origin`)."""
+    """A bundle's classifiers: backbone -> ONNX file; heads as in heads.npz; calibration: backbone -> temperatures and shares by head.
+
+    origin: the bundle whose run trained them, as it is kept in bundle.json (see `_origin`).
+    """
 
     files: dict[str, bytes]
     heads: dict[str, np.ndarray]
+    calibration: dict[str, dict[str, dict[str, float]]]
     origin: dict[str, Any]
-    differences: dict[str, float]
 
 
 def take_classifiers(folder: Path, run: Path) -> BundleClassifiers:
     """Return the classifiers of the bundle in `folder` for a bundle made of `run`.
 
-    Raises InputError when the run trained classifiers itself, or did not begin with this bundle: it may then hold out exams that the
-    classifiers know, and they would be calibrated on these.
+    Raises InputError when the run did not begin with this bundle: it may then hold out exams that the classifiers know, and they would be
+    calibrated on these.
     """
     bundle = read_bundle(folder)
     name = f"{bundle.info.name} {bundle.info.version}"
-    own = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
-    if own:
-        raise InputError(f"{run.name} has trained {', '.join(own)} itself; leave --classifiers-of out, or give a run without classifiers")
     before, training = seen_before(run), bundle.document.get("training", {})
     if before is None or before["seen"] != training.get("seen"):
         raise InputError(
@@ -52,13 +55,32 @@ def take_classifiers(folder: Path, run: Path) -> BundleClassifiers:
         )
     classifiers = bundle.document["classifiers"]
     backbones = [backbone for backbone in BACKBONES if backbone in classifiers]
-    known = training.get("torch_onnx_differences", {})
     return BundleClassifiers(
         files={backbone: bundle.files[classifiers[backbone]["file"]] for backbone in backbones},
         heads={f"{backbone}.{part}": bundle.arrays[f"{backbone}.{part}"] for backbone in backbones for part in ("weight", "bias")},
+        calibration={
+            backbone: {
+                "temperatures": dict(zip(HEADS, bundle.temperatures(backbone).tolist(), strict=True)),
+                "shares": dict(zip(HEADS, bundle.shares(backbone).tolist(), strict=True)),
+            }
+            for backbone in backbones
+        },
         origin=_origin(bundle, name),
-        differences={backbone: known[backbone] for backbone in backbones if backbone in known},
     )
+
+
+def calibrated_anew(
+    taken: BundleClassifiers, logits: Mapping[str, LesionLogits]
+) -> tuple[dict[str, dict[str, dict[str, float]]], list[str]]:
+    """Return backbone -> temperatures and shares by head, fitted on `logits`; and the heads that keep the bundle's, for want of exams.
+
+    A head is fitted on FEWEST_FOR_SHARES exams of its own or more, of both sides.
+    """
+    fitted = fit_calibration(logits)
+    kept = heads_with_few_exams(next(iter(logits.values())))
+    for backbone, part in itertools.product(fitted, ("temperatures", "shares")):
+        fitted[backbone][part] |= {head: taken.calibration[backbone][part][head] for head in kept}
+    return fitted, kept
 
 
 def logits_of(network: Path, exams: Sequence[CachedExam]) -> LesionLogits:
@@ -68,10 +90,10 @@ def logits_of(network: Path, exams: Sequence[CachedExam]) -> LesionLogits:
 
 
 def _origin(bundle: Bundle, name: str) -> dict[str, Any]:
-    """Return the bundle whose run trained the classifiers, {"bundle", "trained_on", and its own account of that training}.
+    """Return {"bundle": name and version, "trained_on", "phantoms", and its own account of the training} of the bundle that trained them.
 
     A bundle has trained all of its classifiers or has taken all over, and then hands on where they came from.
     """
     training = bundle.document["training"]
-    own = {"bundle": name, "trained_on": bundle.info.trained_on, **{key: training[key] for key in _ACCOUNT if key in training}}
-    return training.get("classifiers_of", own)
+    own = {"bundle": name, "trained_on": bundle.info.trained_on, "phantoms": bool(training.get("phantoms"))}
+    return training.get("classifiers_of", own | {key: training[key] for key in _ACCOUNT if key in training})

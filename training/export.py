@@ -20,7 +20,7 @@ from PediatricLiverDxLib.gate import EMBEDDING_BACKBONE, fit_gate
 from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES, WINDOWS, InputError, K
 from tqdm import tqdm
 
-from .bundle_classifiers import logits_of, take_classifiers
+from .bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from .cache import CachedExam
 from .classifiers import LesionLogits, load_backbone
 from .cohort import ExamRecord, patients_of_weights
@@ -32,12 +32,13 @@ from .plain_json import write_json
 from .processes import process_pool
 from .seen_exams import describe_seen, seen_before
 from .truth import draw_uniform, read_lesions
-from .tuning import ExamBoxes, choose_link, fit_ensemble
+from .tuning import ExamBoxes, choose_link, fit_calibration
 
 #: Lowest score of a box that is looked at when thresholds are chosen.
 LOWEST_SCORE = 0.05
 INTENDED_USE = "Research and teaching. Not a medical device; not for diagnosis or treatment."
 PHANTOMS_ONLY = "Trained on computer-made phantoms only, never on a patient."
+CLASSIFIERS_OF_PHANTOMS = "Its classifiers were trained on computer-made phantoms only, never on a patient."
 
 
 def export_bundle(
@@ -47,7 +48,7 @@ def export_bundle(
 ) -> dict[str, float]:
     """Write the bundle `folder` from the run's weights; return the largest difference between torch and ONNX Runtime by network.
 
-    classifiers_of: folder of the bundle that the run began with, whose classifiers are taken over to the bit and calibrated anew.
+    classifiers_of: folder of the bundle that the run began with: its classifiers are taken over to the bit, and calibrated anew.
 
     exams and records: "train" and "validation". Temperatures, thresholds and the gate's lesion statistics come from validation exams, the
     gate's exam statistics from `gate_exams` of all. The bundle appears whole, in the place of an older one, or not at all.
@@ -55,34 +56,43 @@ def export_bundle(
     run, target = Path(run), Path(folder)
     if target.exists() and not (target / "bundle.json").is_file() and any(target.iterdir()):
         raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
-    differences, arrays, classifiers, logits = {}, {}, {}, {}
+    differences: dict[str, float] = {}
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
+    if not (run / "detector" / "weights.safetensors").is_file():
+        raise InputError(f"{run.name} holds no trained detector; run the step detector first")
+    if trained and classifiers_of:
+        names = ", ".join(trained)
+        raise InputError(f"{run.name} has trained {names} itself; leave --classifiers-of out, or give a run without classifiers")
+    if not trained and not classifiers_of:
+        raise InputError(f"{run.name} holds no trained classifiers; run the step classifiers first, or give --classifiers-of")
     taken = take_classifiers(classifiers_of, run) if classifiers_of else None
-    if not (trained or taken) or not (run / "detector" / "weights.safetensors").is_file():
-        raise InputError(f"{run.name} holds no trained detector and classifiers; run the steps detector and classifiers first")
     folder = target.with_name(target.name + ".part")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     before = seen_before(run)
     seen = before["seen"] if before else None
     phantoms = only_phantoms(records, before)
-    for backbone in trained:
-        model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
-        export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
-        arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
-        arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
-        differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
-        logits[backbone] = LesionLogits.load(run / "classifiers" / backbone / "validation.npz")
+    account: dict[str, Any] = {"configuration": asdict(configuration)}
     if taken:
-        arrays, differences = dict(taken.heads), dict(taken.differences)
+        arrays, logits = dict(taken.heads), {}
         for backbone, content in taken.files.items():
             (folder / f"{backbone}.onnx").write_bytes(content)
             logits[backbone] = logits_of(folder / f"{backbone}.onnx", exams["validation"])
-    temperatures, shares = fit_ensemble(logits)
-    for backbone in logits:
-        classifiers[backbone] = {
-            "file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, "temperatures": temperatures[backbone], "shares": shares[backbone],
-        }
+        calibration, kept = calibrated_anew(taken, logits)
+        del account["configuration"]["classifiers"]  # nothing was trained with it
+        account |= {"classifiers_of": taken.origin, "calibration_kept": kept}
+        trained_on = both_trained_on(trained_on, taken.origin["trained_on"])
+    else:
+        arrays, logits = {}, {}
+        for backbone in trained:
+            model = load_backbone(backbone, run / "classifiers" / backbone / "weights.safetensors")
+            export_classifier(model, folder / f"{backbone}.onnx", COMPOSITE_SIZE)
+            arrays[f"{backbone}.weight"] = model.head.weight.detach().numpy()
+            arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
+            differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
+            logits[backbone] = LesionLogits.load(run / "classifiers" / backbone / "validation.npz")
+        calibration = fit_calibration(logits)
+    classifiers = {backbone: {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, **calibration[backbone]} for backbone in logits}
     detector = build_detector(configuration.detector, run / "detector" / "weights.safetensors")
     export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)
     differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])
@@ -98,7 +108,7 @@ def export_bundle(
         "name": name,
         "version": version,
         "licence": "Apache-2.0",
-        "intended_use": intended_use or (f"{INTENDED_USE} {PHANTOMS_ONLY}" if phantoms else INTENDED_USE),
+        "intended_use": intended_use or intended_use_of(phantoms, taken),
         "trained_on": trained_on,
         "phases": list(PHASES),
         "windows": {phase: list(window) for phase, window in WINDOWS.items()},
@@ -115,16 +125,27 @@ def export_bundle(
             "calibrated": "ensemble",
             "seen": describe_seen((record for split in records.values() for record in split), seen, patients_of_weights(run)),
             **({"detector_began_with": {key: value for key, value in before.items() if key != "seen"}} if before else {}),
-            **({"classifiers_of": taken.origin} if taken else {}),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
-            "configuration": asdict(configuration), "commands": list(commands), "torch_onnx_differences": differences,
+            **account, "commands": list(commands), "torch_onnx_differences": differences,
         },
         "metrics": {},
     }
     write_document(folder, document)
     _replace(target, folder)
     return differences
+
+
+def both_trained_on(detector: str, classifiers: str) -> str:
+    """Return what a bundle was trained on whose classifiers are another's, from the two sentences."""
+    return detector if detector == classifiers else f"detector: {detector}; classifiers: {classifiers}"
+
+
+def intended_use_of(phantoms: bool, taken: BundleClassifiers | None) -> str:
+    """Return a bundle's intended use where none is given. phantoms: it knows no patient; taken: classifiers of another bundle."""
+    if phantoms:
+        return f"{INTENDED_USE} {PHANTOMS_ONLY}"
+    return f"{INTENDED_USE} {CLASSIFIERS_OF_PHANTOMS}" if taken and taken.origin["phantoms"] else INTENDED_USE
 
 
 def only_phantoms(records: dict[str, Sequence[ExamRecord]], before: Mapping[str, Any] | None = None) -> bool:

@@ -36,7 +36,7 @@ def model_card(document: dict[str, Any]) -> str:
         "The method follows arXiv 2511.19478 (PKCP, Balanced-MixUp, two stages, three backbones). It differs from it: weights start at",
         "random; one network per backbone has the three heads, where the paper has one per task; whole phases are left out at random in",
         "training; intensity, box and slices are jittered; weights are averaged over training; the shares of PKCP, of expanded classes and",
-        "of MixUp are those of the configuration in bundle.json, not the paper's.",
+        f"of MixUp are those of {_configuration(training)} in bundle.json, not the paper's.",
         *_beginning(training),
         "",
         "## Data",
@@ -48,6 +48,7 @@ def model_card(document: dict[str, Any]) -> str:
         "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of these by share.",
         *(["Each exam counted by its largest lesion; all temperatures were then scaled together so that the ensemble is calibrated."]
           if training.get("calibrated") == "ensemble" else []),
+        *_calibration_kept(training),
         "",
         "| network, temperature and share | stage 1 | benign subtype | malignant subtype |",
         "|---|---|---|---|",
@@ -64,7 +65,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        *_limits(bool(training.get("phantoms"))),
+        *_limits(training),
         "",
         "## How it was made",
         "",
@@ -85,6 +86,17 @@ def _beginning(training: dict[str, Any]) -> list[str]:
     return [f"The detector's weights start at those of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
 
 
+def _configuration(training: dict[str, Any]) -> str:
+    return "training.classifiers_of.configuration" if "classifiers_of" in training else "the configuration"
+
+
+def _calibration_kept(training: dict[str, Any]) -> list[str]:
+    if not training.get("calibration_kept"):
+        return []
+    heads = ", ".join(_HEADS[head] for head in training["calibration_kept"])
+    return [f"For {heads} there were too few exams: temperatures and shares are still those of the bundle that the classifiers are of."]
+
+
 def _commands(training: dict[str, Any]) -> list[str]:
     """Return the commands that made the networks; those of classifiers that were taken over come first."""
     origin = training.get("classifiers_of")
@@ -99,9 +111,11 @@ def _calibration(classifier: dict[str, Any], head: str) -> str:
     return f"{classifier['temperatures'][head]:.2f}" + ("" if share is None else f", {share:.0%}")
 
 
-def _limits(phantoms: bool) -> list[str]:
-    if not phantoms:
+def _limits(training: dict[str, Any]) -> list[str]:
+    if not training.get("phantoms"):
+        phantoms = training.get("classifiers_of", {}).get("phantoms")
         return [
+            *(["- The classifiers know phantoms only: what they say of a real child was learned from none."] if phantoms else []),
             "- How well this works on children of other hospitals and scanners is only known where it was measured above.",
             "- Entities outside those it was trained on are forced into one of four classes.",
             "- No reader study.",
@@ -162,7 +176,7 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         )
     if metrics.get("baselines"):
         rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]
-        text = "Logistic regression on the same exams, trained on the same training exams:"
+        text = "Logistic regression on the same exams, trained on the training exams of this bundle's run:"
         lines += ["", text, "", "| | AUC, malignant against benign |", "|---|---|", *rows]
     return lines
 

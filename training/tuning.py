@@ -87,6 +87,18 @@ def fit_ensemble(found: Mapping[str, LesionLogits]) -> tuple[dict[str, dict[str,
     )
 
 
+def fit_calibration(found: Mapping[str, LesionLogits]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return backbone -> {"temperatures", "shares"}, each by head, as `fit_ensemble` finds them."""
+    temperatures, shares = fit_ensemble(found)
+    return {name: {"temperatures": temperatures[name], "shares": shares[name]} for name in found}
+
+
+def heads_with_few_exams(found: LesionLogits) -> list[str]:
+    """Return the heads with fewer than FEWEST_FOR_SHARES exams of their own, or with exams of one side only."""
+    sides = dict(zip(HEADS, _sides(found.largest()), strict=True))
+    return [head for head, (own, positive) in sides.items() if own.sum() < FEWEST_FOR_SHARES or len(np.unique(positive)) < 2]
+
+
 def _fit_shares(found: LesionLogits) -> np.ndarray:
     """Return (backbone, head) shares; `found` has logits (n, head, backbone), calibrated."""
     found = found.largest()

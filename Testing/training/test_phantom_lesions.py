@@ -89,7 +89,17 @@ def test_a_small_lesion_is_not_lost_in_its_own_roughness():
         _, occupancy = paint(plan, rng, *grid, CENTRE, USUAL, LIVER)
         shares.append((occupancy > 0.5).sum() * 0.7**3 / (np.prod(plan.diameters_mm) * np.pi / 6))
     assert min(shares) > 0.4
-    assert all(max(draw_plan(np.random.default_rng(seed), "IHH", 0.5, 9.0).diameters_mm) >= 8 for seed in range(30))
+
+
+@pytest.mark.parametrize("entity", ENTITIES)
+def test_sizes_of_satellites_are_spread(entity):
+    sizes = []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        sizes += [max(plan.diameters_mm) for plan in draw_plans(rng, entity, draw_age(rng, entity), 90.0)]
+    _, counts = np.unique(np.round(sizes, 2), return_counts=True)
+    assert min(sizes) >= 7.7 and counts.max() < 0.03 * len(sizes)
+
 
 
 @pytest.mark.parametrize("entity", ["HH", "FNH", "HB"])

@@ -18,19 +18,20 @@ from PediatricLiverDxLib.vocabulary import HEADS, InputError
 from safetensors.torch import load_file
 
 from training.__main__ import STEPS, main
-from training.bundle_classifiers import logits_of, take_classifiers
+from training.bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
 from training.cohort import read_exams_csv
 from training.configuration import Configuration
 from training.detector import train_detector
 from training.evaluate import networks_key
-from training.export import describe_training, gate_rows
+from training.export import both_trained_on, describe_training, gate_rows, intended_use_of
+from training.model_card import model_card
 from training.onnx_export import open_session
 from training.run_folder import learning_rate_factor, resumable_checkpoint, save_checkpoint, training_key
 from training.seen_exams import is_seen, write_seen
 from training.statistics import calibration_error
 from training.steps.cohort_arguments import cached_cohort
-from training.tuning import fit_ensemble, fit_temperatures
+from training.tuning import fit_calibration, fit_ensemble, fit_temperatures
 
 TINY = {
     "name": "tiny",
@@ -170,7 +171,8 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     # whom only weights before it knew, as write_splits keeps them
     with (run / "splits.csv").open("a", encoding="utf-8") as file:
         file.write(",patient-earlier,train\n")
-    assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "balls", "--classifiers-of", str(bundle)]) == 0
+    assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "other balls",
+                 "--classifiers-of", str(bundle)]) == 0
     before, after = (load_networks(one, 1).bundle.document["training"] for one in (bundle, folder))
     assert after["detector_began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["detector_began_with"]
     assert set(before["seen"]["sha256"]) < set(after["seen"]["sha256"])
@@ -186,7 +188,12 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     for backbone in ("vit", "resnet18"):
         for ours, theirs in zip(first.head(backbone), second.head(backbone), strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        assert second.document["classifiers"][backbone]["temperatures"] != first.document["classifiers"][backbone]["temperatures"]
+        # four exams calibrate nothing: what the bundle knew stays, and the card says so
+        for key in ("temperatures", "shares"):
+            assert second.document["classifiers"][backbone][key] == first.document["classifiers"][backbone][key]
+    assert after["calibration_kept"] == list(HEADS) and "too few exams" in card
+    assert second.info.trained_on == "detector: other balls; classifiers: balls of four kinds"
+    assert "classifiers" not in after["configuration"] and "training.classifiers_of.configuration" in card
 
     # a bundle that begins with this one in turn names the one whose run trained the classifiers
     write_seen(tmp_path, {"seen": after["seen"]})
@@ -200,17 +207,52 @@ def test_taken_classifiers_are_calibrated_on_what_the_trained_ones_say(exams_csv
         found = logits_of(bundle / f"{backbone}.onnx", exams)
         kept = LesionLogits.load(trained / "classifiers" / backbone / "validation.npz")
         assert found.exam_ids.tolist() == kept.exam_ids.tolist() and found.ranks.tolist() == kept.ranks.tolist()
-        np.testing.assert_allclose(found.logits, kept.logits, atol=0.05)
+        spread = kept.logits.std(0).max()
+        np.testing.assert_allclose(found.logits, kept.logits, atol=max(0.2 * spread, 0.004))
 
 
-def test_classifiers_are_taken_only_from_the_bundle_that_a_run_began_with(trained: Path, bundle: Path, tmp_path: Path):
-    with pytest.raises(InputError, match="has trained"):
-        take_classifiers(bundle, trained)
+def test_heads_with_enough_exams_are_calibrated_and_the_others_are_not():
+    classes = np.array([0] * 40 + [2] * 40 + [3] * 12)
+    rng = np.random.default_rng(0)
+    names, ranks = np.arange(92).astype(str), np.zeros(92, int)
+    logits = {name: LesionLogits(names, classes, ranks, rng.normal(0, 1, (92, 3))) for name in ("vit", "resnet18")}
+    before = {name: {"temperatures": dict.fromkeys(HEADS, 3.5), "shares": dict.fromkeys(HEADS, 0.5)} for name in logits}
+    taken = BundleClassifiers(files={}, heads={}, calibration=before, origin={})
+    found, kept = calibrated_anew(taken, logits)
+    assert kept == ["benign_subtype"], "40 exams of one side; 92 and 52 of both sides are enough"
+    expected = fit_calibration(logits)
+    for name in logits:
+        assert found[name]["temperatures"]["benign_subtype"] == 3.5 and found[name]["shares"]["benign_subtype"] == 0.5
+        for head in ("stage1", "malignant_subtype"):
+            assert found[name]["temperatures"][head] == expected[name]["temperatures"][head] != 3.5
+            assert found[name]["shares"][head] == expected[name]["shares"][head]
+
+
+def test_classifiers_are_taken_only_from_the_bundle_that_a_run_began_with(
+    exams_csv: Path, trained: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     with pytest.raises(InputError, match="did not begin with balls"):
         take_classifiers(bundle, tmp_path)
     write_seen(tmp_path, {"bundle": "another 2", "seen": {"salt": "00", "sha256": []}})
     with pytest.raises(InputError, match="did not begin with balls"):
         take_classifiers(bundle, tmp_path)
+    arguments = ["--exams", str(exams_csv), "--run", str(trained), "--workers", "1", "--trained-on", "balls", "-o", str(tmp_path / "b")]
+    assert main(["export", *arguments, "--classifiers-of", str(bundle)]) == 2
+    assert "itself; leave --classifiers-of out" in capsys.readouterr().err
+
+
+def test_a_detector_of_patients_beside_classifiers_of_phantoms_says_both(bundle: Path):
+    origin = {"bundle": "phantom 1", "trained_on": "phantoms; no patient data", "phantoms": True, "exams": {}, "commands": ["step one"]}
+    document = json.loads((bundle / "bundle.json").read_text(encoding="utf-8"))
+    document["training"] |= {"phantoms": False, "classifiers_of": origin}
+    card = model_card(document)
+    assert "The classifiers know phantoms only" in card and "phantom 1 (trained on: phantoms; no patient data)" in card
+    assert card.index("step one") < card.index(document["training"]["commands"][0])
+    taken = BundleClassifiers(files={}, heads={}, calibration={}, origin=origin)
+    assert "Its classifiers were trained on computer-made phantoms only" in intended_use_of(False, taken)
+    assert intended_use_of(True, taken).endswith("Trained on computer-made phantoms only, never on a patient.")
+    assert both_trained_on("340 CTs", "phantoms") == "detector: 340 CTs; classifiers: phantoms"
+    assert both_trained_on("phantoms", "phantoms") == "phantoms"
 
 
 def test_a_run_that_began_with_patients_is_none_of_phantoms_only(exams_csv: Path, tmp_path: Path):

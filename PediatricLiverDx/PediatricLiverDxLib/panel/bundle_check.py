@@ -19,23 +19,22 @@ _STEP = 4 << 20
 
 @dataclass(frozen=True)
 class BundleState:
-    """Hold what is known of a bundle. checked: its files were all compared with their hashes; problem: it cannot be used."""
+    """Hold what is known of a bundle. checked: its files were all compared with their hashes; problem: it cannot be used.
+
+    is_phantom_only: it says that all of its networks learned from computer-made exams and from no patient.
+    """
 
     folder: Path | None = None
     info: BundleInfo | None = None
     text: str = ""
     checked: bool = False
     problem: bool = False
-
-    @property
-    def is_phantom_only(self) -> bool:
-        """Whether it learned from computer-made exams and from no patient."""
-        return self.info is not None and "phantom" in f"{self.info.trained_on} {self.info.intended_use}".lower()
+    is_phantom_only: bool = False
 
 
 def check_bundle(folder: str) -> Iterator[BundleState]:
     """Yield what is known of a bundle after each step; the last one is the verdict. folder: "" for the one that comes with the module."""
-    path, info = None, None
+    path, info, phantoms = None, None, False
     try:
         path = Path(folder) if folder else shipped_bundle()
         raw = _read(path / BUNDLE_FILE)
@@ -48,19 +47,21 @@ def check_bundle(folder: str) -> Iterator[BundleState]:
             intended_use=document["intended_use"],
             trained_on=trained_on if isinstance(trained_on, str) else " ".join(map(str, trained_on)),
         )
-        yield BundleState(path, info, _("Checking the files"))
+        training = document.get("training")
+        phantoms = isinstance(training, dict) and training.get("phantoms") is True
+        yield BundleState(path, info, _("Checking the files"), is_phantom_only=phantoms)
         for name, expected in document["sha256"].items():
             digest = hashlib.sha256()
             for block in _blocks(path / name):
                 digest.update(block)
-                yield BundleState(path, info, _("Checking the files"))
+                yield BundleState(path, info, _("Checking the files"), is_phantom_only=phantoms)
             if digest.hexdigest() != expected:
                 raise InputError(_("The model's {file} is damaged or was changed; {advice}.").format(file=name, advice=ADVICE))
     except InputError as error:
-        yield BundleState(path, info, str(error), checked=True, problem=True)
+        yield BundleState(path, info, str(error), checked=True, problem=True, is_phantom_only=phantoms)
         return
     text = _("Files checked: the model that came with this module, unchanged.") if is_shipped(info) else _("Files checked: all unchanged.")
-    yield BundleState(path, info, text, checked=True)
+    yield BundleState(path, info, text, checked=True, is_phantom_only=phantoms)
 
 
 def _read(path: Path) -> bytes:

@@ -24,6 +24,8 @@ __all__ = ["ENTITIES", "LesionPlan", "draw_age", "draw_entity_count", "draw_plan
 _DRAW = {"HH": draw_hh, "IHH": draw_ihh, "FNH": draw_fnh, "HMH": draw_hmh, "HB": draw_hb, "UESL": draw_uesl, "HCC": draw_hcc}
 _PAINT = {"HH": paint_hh, "IHH": paint_ihh, "FNH": paint_fnh, "HMH": paint_hmh, "HB": paint_hb, "UESL": paint_uesl, "HCC": paint_hcc}
 ENTITIES = tuple(_DRAW)
+#: the smallest limit for the other lesions of an exam, whose largest diameters are 60 to 100 % of it, and from 8 mm (assumption)
+SATELLITE_MM = 13.0
 #: parameters that lesions of one child do not share: shape, and what goes with size or chance
 _SHAPE = ("lobes", "warp", "shear", "roughness_mm", "exophytic")
 _OWN = (*_SHAPE, "nodules", "cells", "compartments", "core", "calcium", "necrosis", "necrosis_offset")
@@ -82,7 +84,7 @@ def draw_plans(rng: np.random.Generator, entity: str, age_years: float, max_diam
             first = draw_plan(rng, entity, age_years, max_diameter_mm)
     plans = [first]
     for _ in range(count - 1):
-        other = draw_plan(rng, entity, age_years, max(rng.uniform(0.2, 0.95) * max(first.diameters_mm), 8.0))
+        other = draw_plan(rng, entity, age_years, max(rng.uniform(0.2, 0.95) * max(first.diameters_mm), SATELLITE_MM))
         kin = {**other.parameters, **{name: first[name] for name in first.parameters if name not in _OWN and name in other.parameters}}
         # a flash-filling hemangioma beside a nodular one is usual; the other entities keep the first one's variant
         variant = other.variant if entity == "HH" else first.variant

@@ -47,7 +47,8 @@ def diameters(rng: np.random.Generator, median_mm: float, log_sd: float, low: fl
     """Draw (z, y, x) diameters: log-normal largest one, the others 60-100 % of it, all within `limit_mm`."""
     largest = float(np.clip(median_mm * np.exp(log_sd * rng.standard_normal()), low, high))
     if largest > limit_mm:  # a spread below the limit, so that small livers do not all hold lesions of one size
-        largest = max(limit_mm * rng.uniform(0.6, 1.0), min(low, limit_mm))
+        least = low / limit_mm if low < limit_mm else 0.0
+        largest = limit_mm * rng.uniform(max(0.6, least), 1.0)
     axes = largest * np.array([1.0, rng.uniform(0.72, 1.0), rng.uniform(0.6, 1.0)])
     return tuple(float(d) for d in rng.permutation(axes))
 
