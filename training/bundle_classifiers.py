@@ -1,7 +1,7 @@
 """The classifiers of a bundle are taken over, to the bit, by a bundle whose detector was trained on from it.
 
-They are calibrated anew on the run's validation exams. That bundle has seen none of these: a run that began with it does not hold out whom it
-knows.
+They are calibrated anew on the run's validation exams. That bundle has seen none of these: a run that began with it
+holds out nobody whom it knows.
 """
 
 from __future__ import annotations
