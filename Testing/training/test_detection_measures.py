@@ -57,3 +57,16 @@ def test_chosen_link_drops_weak_false_boxes():
     choice = choose_link([exam, exam])
     assert choice.sensitivity == 1 and choice.false_positives_per_exam == 0
     assert isinstance(choice.link, LinkParameters)
+
+
+@pytest.mark.parametrize(("noisy", "weak", "found"), [(20, 1, True), (30, 1, False), (20, 0, False), (45, 3, False)])
+def test_more_false_lesions_must_find_enough_more(noisy: int, weak: int, found: bool):
+    """Of fifty exams' lesions `weak` are no stronger than false ones in `noisy` exams; one of fifty is worth 0.5 false ones an exam."""
+    box, noise = [10.0, 10, 20, 20], [40.0, 40, 50, 50]
+    exams = []
+    for n in range(50):
+        strong = np.array([[*box, 0.8 if n >= weak else 0.32]])
+        slices = [np.concatenate([strong, [[*noise, 0.32]]]) if n < noisy else strong for _ in range(6)]
+        exams.append(ExamBoxes(tuple(slices), (1.0, 1.0, 3.0), ((10, 10, 0, 20, 20, 6),)))
+    choice = choose_link(exams)
+    assert (choice.false_positives_per_exam > 0) is found
