@@ -98,6 +98,16 @@ def test_a_lesion_in_one_thick_slice_is_kept():
     assert len(link(boxes, (1.0, 1.0, 8.0))) == 1
 
 
+def test_rounding_of_the_spacing_decides_nothing():
+    """The panel's spacings come from a matrix, those of the command line from a file; 4.5 mm of 3 mm slices are two of them in both."""
+    boxes = [np.empty((0, 5)) for _ in range(10)]
+    boxes[7] = np.array([[10, 10, 30, 30, 0.9]])
+    for further in (boxes[6], np.array([[10, 10, 30, 30, 0.3]])):
+        boxes[6] = further
+        exact, rounded_up = (link(boxes, (1.0, 1.0, depth), LinkParameters(score_depth=4.5)) for depth in (3.0, float(np.nextafter(3, 4))))
+        assert exact == rounded_up
+
+
 def test_weak_tails_do_not_lengthen_the_box():
     boxes = ellipsoid_boxes(40, (50, 60, 20), (15, 12, 5))
     for z in (25, 26, 27, 28):

@@ -119,6 +119,8 @@ def link(
     over begins new ones. A lesion whose box jumps is thereby split in two, lesions that lie in one another are merged.
     """
     parameters = parameters or LinkParameters()
+    # a spacing may come from a matrix, as 3.0000000000000004 mm; a whole slice more or less must not hang on that
+    spacing_xyz = np.round(np.asarray(spacing_xyz, float), 6)
     depth = float(spacing_xyz[2])
     tracks: list[_Track] = []
     for z, boxes in enumerate(boxes_per_slice):
