@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -94,6 +95,20 @@ def test_a_damaged_model_is_said_before_anything_runs(host, panel, tiny_bundle, 
     assert host.wait(lambda: panel.model.state.checked and panel.model.state.problem, PATIENCE)
     host.turn()
     assert "detector.onnx" in panel.ui.bundleState.text
+
+
+@pytest.mark.parametrize("phantoms", [True, False])
+def test_only_a_model_of_phantoms_alone_is_said_to_be_one(host, panel, tiny_bundle, tmp_path, phantoms):
+    """Not one whose classifiers alone know phantoms only, though its sentences say that word."""
+    shutil.copytree(tiny_bundle, tmp_path / "model")
+    document = json.loads((tmp_path / "model" / "bundle.json").read_text(encoding="utf-8"))
+    document |= {"trained_on": "detector: 340 CTs; classifiers: phantoms", "training": {"phantoms": phantoms}}
+    (tmp_path / "model" / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    panel.parameters.bundle = str(tmp_path / "model")
+    assert host.wait(lambda: panel.model.state.folder == tmp_path / "model" and panel.model.state.checked, PATIENCE)
+    host.turn()
+    assert not panel.model.state.problem
+    assert panel.ui.warningLabel.isVisible() is phantoms
 
 
 def test_a_folder_without_a_model_is_said(host, panel, tmp_path):

@@ -20,7 +20,7 @@ from .cache import CachedExam
 from .classifiers import LesionLogits, lesion_logits
 from .onnx_export import open_session
 from .seen_exams import seen_before
-from .tuning import fit_calibration, heads_with_few_exams
+from .tuning import Calibration, fit_ensemble, heads_with_few_exams
 
 #: What a bundle says of how its own networks were trained.
 _ACCOUNT = ("exams", "patients", "configuration", "commands")
@@ -28,14 +28,14 @@ _ACCOUNT = ("exams", "patients", "configuration", "commands")
 
 @dataclass(frozen=True)
 class BundleClassifiers:
-    """A bundle's classifiers: backbone -> ONNX file; heads as in heads.npz; calibration: backbone -> temperatures and shares by head.
+    """A bundle's classifiers: backbone -> ONNX file; heads as in heads.npz; calibration: by backbone.
 
     origin: the bundle whose run trained them, as it is kept in bundle.json (see `_origin`).
     """
 
     files: dict[str, bytes]
     heads: dict[str, np.ndarray]
-    calibration: dict[str, dict[str, dict[str, float]]]
+    calibration: dict[str, Calibration]
     origin: dict[str, Any]
 
 
@@ -69,14 +69,12 @@ def take_classifiers(folder: Path, run: Path) -> BundleClassifiers:
     )
 
 
-def calibrated_anew(
-    taken: BundleClassifiers, logits: Mapping[str, LesionLogits]
-) -> tuple[dict[str, dict[str, dict[str, float]]], list[str]]:
-    """Return backbone -> temperatures and shares by head, fitted on `logits`; and the heads that keep the bundle's, for want of exams.
+def calibrated_anew(taken: BundleClassifiers, logits: Mapping[str, LesionLogits]) -> tuple[dict[str, Calibration], list[str]]:
+    """Return the backbones' calibration, fitted on `logits`, and the heads that keep the bundle's for want of exams.
 
     A head is fitted on FEWEST_FOR_SHARES exams of its own or more, of both sides.
     """
-    fitted = fit_calibration(logits)
+    fitted = fit_ensemble(logits)
     kept = heads_with_few_exams(next(iter(logits.values())))
     for backbone, part in itertools.product(fitted, ("temperatures", "shares")):
         fitted[backbone][part] |= {head: taken.calibration[backbone][part][head] for head in kept}

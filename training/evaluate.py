@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
@@ -33,6 +34,8 @@ from .sources import source_key
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
 
 MAP_IOU = 0.40
+#: Bounds of the sizes by which found lesions are counted.
+SIZES_MM = (10.0, 20.0, 40.0)
 #: Smaller lesions are mostly too small to be characterised on CT; sensitivity is given for all and for those from this longest side, mm.
 MEASURABLE_MM = 10.0
 #: Classes of each head, the positive one last.
@@ -202,6 +205,7 @@ def _detection(exams: Sequence[dict], patients: np.ndarray, draws: int, seed: in
         "false_positives_per_exam_ci95": interval(lambda rows: float(false[rows].mean())),
         "lesions": int(lesions.sum()),
         "lesions_measurable": int(measurable.sum()),
+        "by_size": _by_size(exams),
         "hit_iou": HIT_IOU,
     }
 
@@ -210,6 +214,19 @@ def _lesions_and_hits(exams: Sequence[dict], smallest_mm: float) -> tuple[np.nda
     """Return for each exam how many lesions of at least `smallest_mm` there are, and how many of them were found."""
     counted = [[place for place, size in zip(exam["matched"], exam["true_sizes_mm"], strict=True) if size >= smallest_mm] for exam in exams]
     return np.array([len(one) for one in counted], float), np.array([sum(place is not None for place in one) for one in counted], float)
+
+
+def _by_size(exams: Sequence[dict]) -> list[dict[str, Any]]:
+    """Return how many lesions of each size there are and how many were found; a lesion's size is the longest side of its box."""
+    bounds = zip((0.0, *SIZES_MM), (*SIZES_MM, np.inf), strict=True)
+    pairs = [pair for exam in exams for pair in zip(exam["true_sizes_mm"], exam["matched"], strict=True)]
+    return [
+        {
+            "from_mm": low, "lesions": sum(low <= size < high for size, _ in pairs),
+            "found": sum(low <= size < high and place is not None for size, place in pairs),
+        }
+        for low, high in bounds
+    ]
 
 
 def _tumour_free(exams: Sequence[dict], draws: int, seed: int) -> dict[str, Any]:
@@ -236,5 +253,6 @@ def _entities(exams: Sequence[dict], found: Sequence[dict | None], true: Sequenc
             "sensitivity_largest": float(np.mean([bool(exam["matched"]) and exam["matched"][0] is not None for exam in own])),
             "accuracy_pipeline": _accuracy(own, [found[n] for n in rows]),
             "accuracy_true_rois": _accuracy(own, [true[n] for n in rows]),
+            "taken_for_true_rois": dict(Counter(_decision(true[n]) for n in rows if true[n] is not None)),
         }
     return result

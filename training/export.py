@@ -32,7 +32,7 @@ from .plain_json import write_json
 from .processes import process_pool
 from .seen_exams import describe_seen, seen_before
 from .truth import draw_uniform, read_lesions
-from .tuning import ExamBoxes, choose_link, fit_calibration
+from .tuning import ExamBoxes, choose_link, fit_ensemble
 
 #: Lowest score of a box that is looked at when thresholds are chosen.
 LOWEST_SCORE = 0.05
@@ -91,7 +91,7 @@ def export_bundle(
             arrays[f"{backbone}.bias"] = model.head.bias.detach().numpy()
             differences[backbone] = _classifier_difference(model, folder / f"{backbone}.onnx", exams["validation"])
             logits[backbone] = LesionLogits.load(run / "classifiers" / backbone / "validation.npz")
-        calibration = fit_calibration(logits)
+        calibration = fit_ensemble(logits)
     classifiers = {backbone: {"file": f"{backbone}.onnx", "size": COMPOSITE_SIZE, **calibration[backbone]} for backbone in logits}
     detector = build_detector(configuration.detector, run / "detector" / "weights.safetensors")
     export_detector(detector, folder / "detector.onnx", DETECTOR_SIZE)

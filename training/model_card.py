@@ -165,6 +165,7 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
             f"{_value(detection['sensitivity_3d_measurable'], detection['sensitivity_3d_measurable_ci95'])}",
             f"- Largest lesion of an exam found: {_value(detection['sensitivity_largest'], detection['sensitivity_largest_ci95'])}",
         ] if "sensitivity_3d_measurable" in detection else []),
+        *(_by_size(detection["by_size"]) if "by_size" in detection else []),
         f"- False positives per exam: {_value(detection['false_positives_per_exam'], detection.get('false_positives_per_exam_ci95'))}",
         f"- Calibration error of stage 1: {_number(pipeline['calibration_error'])}",
     ]
@@ -179,6 +180,11 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         text = "Logistic regression on the same exams, trained on the training exams of this bundle's run:"
         lines += ["", text, "", "| | AUC, malignant against benign |", "|---|---|", *rows]
     return lines
+
+
+def _by_size(classes: list[dict[str, Any]]) -> list[str]:
+    counts = ", ".join(f"from {one['from_mm']:g} mm {one['found']} of {one['lesions']}" for one in classes)
+    return [f"- Found by size: {counts}"]
 
 
 def _figure(found: dict[str, Any]) -> str:

@@ -24,6 +24,9 @@ FEWEST_FOR_SHARES = 50
 MOST_FALSE_POSITIVES = 0.8
 WORTH_OF_FALSE_POSITIVE = 0.04
 
+#: A backbone's "temperatures" and "shares", each by head, as they stand in bundle.json.
+Calibration = dict[str, dict[str, float]]
+
 
 @dataclass(frozen=True)
 class ExamBoxes:
@@ -66,8 +69,8 @@ def fit_temperatures(found: LesionLogits) -> dict[str, float]:
     return result
 
 
-def fit_ensemble(found: Mapping[str, LesionLogits]) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
-    """Return each backbone's temperatures, and its shares in the ensemble, the sum of share * logit / temperature; both by head.
+def fit_ensemble(found: Mapping[str, LesionLogits]) -> dict[str, Calibration]:
+    """Return for each backbone its "temperatures" and its "shares" in the ensemble, the sum of share * logit / temperature; both by head.
 
     Shares are those of least cross-entropy over a head's own exams among SHARE_STEP, 2 SHARE_STEP, ...: every network counts, a better one
     more. With fewer than FEWEST_FOR_SHARES exams they are equal. A mean of calibrated backbones is not calibrated itself: what remains for
@@ -82,22 +85,23 @@ def fit_ensemble(found: Mapping[str, LesionLogits]) -> tuple[dict[str, dict[str,
     scaled = np.array([one.logits / np.array([own[name][head] for head in HEADS]) for name, one in found.items()])
     shares = _fit_shares(replace(first, logits=np.moveaxis(scaled, 0, -1)))
     shared = fit_temperatures(replace(first, logits=np.einsum("bnh,bh->nh", scaled, shares)))
-    return (
-        {name: {head: round(own[name][head] * shared[head], 4) for head in HEADS} for name in own},
-        {name: dict(zip(HEADS, np.round(row, 6).tolist(), strict=True)) for name, row in zip(found, shares, strict=True)},
-    )
-
-
-def fit_calibration(found: Mapping[str, LesionLogits]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return backbone -> {"temperatures", "shares"}, each by head, as `fit_ensemble` finds them."""
-    temperatures, shares = fit_ensemble(found)
-    return {name: {"temperatures": temperatures[name], "shares": shares[name]} for name in found}
+    return {
+        name: {
+            "temperatures": {head: round(own[name][head] * shared[head], 4) for head in HEADS},
+            "shares": dict(zip(HEADS, np.round(row, 6).tolist(), strict=True)),
+        }
+        for name, row in zip(found, shares, strict=True)
+    }
 
 
 def heads_with_few_exams(found: LesionLogits) -> list[str]:
     """Return the heads with fewer than FEWEST_FOR_SHARES exams of their own, or with exams of one side only."""
-    sides = dict(zip(HEADS, _sides(found.largest()), strict=True))
-    return [head for head, (own, positive) in sides.items() if own.sum() < FEWEST_FOR_SHARES or len(np.unique(positive)) < 2]
+    return [head for head, (_, positive) in zip(HEADS, _sides(found.largest()), strict=True) if not _are_enough(positive)]
+
+
+def _are_enough(positive: np.ndarray) -> bool:
+    """Tell whether a head's exams, of which `positive` (n,) says the side, are enough to choose by."""
+    return len(positive) >= FEWEST_FOR_SHARES and positive.any() and not positive.all()
 
 
 def _fit_shares(found: LesionLogits) -> np.ndarray:
@@ -108,7 +112,7 @@ def _fit_shares(found: LesionLogits) -> np.ndarray:
     grid = np.array([one for one in itertools.product(range(1, steps + 1), repeat=n_backbones) if sum(one) == steps]) / steps
     result = np.full((n_backbones, len(HEADS)), 1 / n_backbones)
     for place, (own, positive) in enumerate(_sides(found)):
-        if own.sum() >= FEWEST_FOR_SHARES and positive.any() and not positive.all():
+        if _are_enough(positive):
             logits = found.logits[own, place].astype(float) @ grid.T
             losses = np.logaddexp(0, np.where(positive[:, None], -logits, logits)).mean(0)
             result[:, place] = grid[int(np.argmin(losses))]
@@ -124,10 +128,10 @@ def _sides(found: LesionLogits) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(own, np.isin(names[own], positives[head])) for head, own in zip(HEADS, owns, strict=True)]
 
 
-def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOST_FALSE_POSITIVES) -> LinkChoice:
+def choose_link(exams: Sequence[ExamBoxes]) -> LinkChoice:
     """Return the thresholds and linking with the highest sensitivity, less WORTH_OF_FALSE_POSITIVE for each false positive an exam.
 
-    Only those with few enough false positives are looked at; when nothing has few enough, the one with the fewest is returned.
+    Only those with at most MOST_FALSE_POSITIVES are looked at; when nothing has few enough, the one with the fewest is returned.
     """
     choices = []
     grid = itertools.product((0.05, 0.1), (0.2, 0.35), (4.0, 9.0), (3.0, 4.5, 6.0), (0.2, 0.4))
@@ -144,7 +148,7 @@ def choose_link(exams: Sequence[ExamBoxes], *, most_false_positives: float = MOS
                 threshold, replace(loose, min_score=round(float(min_score), 2)),
                 hits / max(1, truths), sum(matching.false_positives for matching in found) / max(1, len(exams)),
             ))
-    few = [choice for choice in choices if choice.false_positives_per_exam <= most_false_positives]
+    few = [choice for choice in choices if choice.false_positives_per_exam <= MOST_FALSE_POSITIVES]
     if not few:
         return min(choices, key=lambda choice: choice.false_positives_per_exam)
     return max(few, key=lambda choice: choice.sensitivity - WORTH_OF_FALSE_POSITIVE * choice.false_positives_per_exam)

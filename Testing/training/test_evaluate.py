@@ -66,6 +66,17 @@ def test_measured_figures_are_those_of_the_exams():
     assert metrics["pipeline"]["stage1"]["ci95"][1] == pytest.approx(1)
 
 
+def test_lesions_are_counted_by_size_and_exams_by_what_they_were_taken_for():
+    exams = [{**read_exam(n, "HB", right=n > 0), "entity": "HB"} for n in range(4)]
+    exams[1] |= {"true_sizes_mm": [40.0, 10.0, 9.9], "matched": [0, None, 1]}
+    metrics = measure(exams, draws=5)
+    assert [(one["from_mm"], one["found"], one["lesions"]) for one in metrics["pipeline"]["detection"]["by_size"]] == [
+        (0, 1, 1), (10, 0, 1), (20, 3, 3), (40, 1, 1),
+    ]
+    assert metrics["entities"]["HB"]["taken_for_true_rois"] == {"OMHT": 1, "HB": 3}
+    assert "from 0 mm 1 of 1, from 10 mm 0 of 1, from 20 mm 3 of 3, from 40 mm 1 of 1" in model_card(document(metrics))
+
+
 def test_exams_without_a_tumour_are_measured_on_their_own():
     exams = [read_exam(n, CLASSES[n % 4]) for n in range(8)]
     nothing = {"class": NO_TUMOUR, "true_sizes_mm": [], "matched": [], "true_rois": [], "composites": []}

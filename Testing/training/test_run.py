@@ -31,7 +31,7 @@ from training.run_folder import learning_rate_factor, resumable_checkpoint, save
 from training.seen_exams import is_seen, write_seen
 from training.statistics import calibration_error
 from training.steps.cohort_arguments import cached_cohort
-from training.tuning import fit_calibration, fit_ensemble, fit_temperatures
+from training.tuning import fit_ensemble, fit_temperatures
 
 TINY = {
     "name": "tiny",
@@ -220,7 +220,7 @@ def test_heads_with_enough_exams_are_calibrated_and_the_others_are_not():
     taken = BundleClassifiers(files={}, heads={}, calibration=before, origin={})
     found, kept = calibrated_anew(taken, logits)
     assert kept == ["benign_subtype"], "40 exams of one side; 92 and 52 of both sides are enough"
-    expected = fit_calibration(logits)
+    expected = fit_ensemble(logits)
     for name in logits:
         assert found[name]["temperatures"]["benign_subtype"] == 3.5 and found[name]["shares"]["benign_subtype"] == 0.5
         for head in ("stage1", "malignant_subtype"):
@@ -382,7 +382,8 @@ def test_the_ensemble_is_calibrated_and_each_exam_counts_once():
         found[name] = LesionLogits(
             np.repeat(names, 2), np.repeat(classes, 2), np.tile([0, 1], 6000), np.stack([np.stack([logits, wrong], 1).ravel()] * 3, 1)
         )
-    temperatures, shares = fit_ensemble(found)
+    fitted = fit_ensemble(found)
+    temperatures, shares = ({name: one[part] for name, one in fitted.items()} for part in ("temperatures", "shares"))
     alone = {name: fit_temperatures(one) for name, one in found.items()}
     assert all(temperatures[name]["stage1"] < 0.9 * alone[name]["stage1"] for name in found)
     ensemble = sum(shares[name]["stage1"] * one.largest().logits[:, 0] / temperatures[name]["stage1"] for name, one in found.items())
@@ -401,7 +402,7 @@ def test_a_network_that_knows_nothing_counts_least():
         name: LesionLogits(names, classes, np.zeros(400, int), np.stack([part * signal + rng.normal(0, 1, 400)] * 3, 1))
         for name, part in (("vit", 0.0), ("resnet18", 1.0), ("densenet121", 1.0))
     }
-    _, shares = fit_ensemble(found)
+    shares = {name: one["shares"] for name, one in fit_ensemble(found).items()}
     assert shares["vit"]["stage1"] == pytest.approx(0.1)
     assert sum(shares[name]["stage1"] for name in found) == pytest.approx(1)
 

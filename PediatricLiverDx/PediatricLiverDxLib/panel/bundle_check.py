@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from slicer.i18n import tr as _
@@ -34,12 +34,13 @@ class BundleState:
 
 def check_bundle(folder: str) -> Iterator[BundleState]:
     """Yield what is known of a bundle after each step; the last one is the verdict. folder: "" for the one that comes with the module."""
-    path, info, phantoms = None, None, False
+    state = BundleState()
     try:
         path = Path(folder) if folder else shipped_bundle()
+        state = replace(state, folder=path)
         raw = _read(path / BUNDLE_FILE)
         document = checked_document(raw)
-        trained_on = document["trained_on"]
+        trained_on, training = document["trained_on"], document.get("training")
         info = BundleInfo(
             name=document["name"],
             version=document["version"],
@@ -47,21 +48,21 @@ def check_bundle(folder: str) -> Iterator[BundleState]:
             intended_use=document["intended_use"],
             trained_on=trained_on if isinstance(trained_on, str) else " ".join(map(str, trained_on)),
         )
-        training = document.get("training")
-        phantoms = isinstance(training, dict) and training.get("phantoms") is True
-        yield BundleState(path, info, _("Checking the files"), is_phantom_only=phantoms)
+        is_phantom_only = isinstance(training, dict) and training.get("phantoms") is True
+        state = replace(state, info=info, text=_("Checking the files"), is_phantom_only=is_phantom_only)
+        yield state
         for name, expected in document["sha256"].items():
             digest = hashlib.sha256()
             for block in _blocks(path / name):
                 digest.update(block)
-                yield BundleState(path, info, _("Checking the files"), is_phantom_only=phantoms)
+                yield state
             if digest.hexdigest() != expected:
                 raise InputError(_("The model's {file} is damaged or was changed; {advice}.").format(file=name, advice=ADVICE))
     except InputError as error:
-        yield BundleState(path, info, str(error), checked=True, problem=True, is_phantom_only=phantoms)
+        yield replace(state, text=str(error), checked=True, problem=True)
         return
     text = _("Files checked: the model that came with this module, unchanged.") if is_shipped(info) else _("Files checked: all unchanged.")
-    yield BundleState(path, info, text, checked=True, is_phantom_only=phantoms)
+    yield replace(state, text=text, checked=True)
 
 
 def _read(path: Path) -> bytes:

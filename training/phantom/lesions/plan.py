@@ -44,7 +44,10 @@ class LesionPlan:
 
 
 def diameters(rng: np.random.Generator, median_mm: float, log_sd: float, low: float, high: float, limit_mm: float) -> tuple:
-    """Draw (z, y, x) diameters: log-normal largest one, the others 60-100 % of it, all within `limit_mm`."""
+    """Draw (z, y, x) diameters: log-normal largest one, the others 60-100 % of it, all within `limit_mm`.
+
+    The largest is at least `low`, where the limit leaves room for that.
+    """
     largest = float(np.clip(median_mm * np.exp(log_sd * rng.standard_normal()), low, high))
     if largest > limit_mm:  # a spread below the limit, so that small livers do not all hold lesions of one size
         least = low / limit_mm if low < limit_mm else 0.0
