@@ -27,6 +27,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .backbones import Backbone, build_backbone
+from .bundle_weights import load_bundle_weights, network_file
 from .cache import CachedExam
 from .composite_batches import ENTITIES, CompositeBatches
 from .configuration import ClassifierSettings, Configuration
@@ -36,6 +37,7 @@ from .run_folder import (
     append_history,
     autocast,
     learning_rate_factor,
+    note_start,
     pick_device,
     resumable_checkpoint,
     save_checkpoint,
@@ -75,21 +77,19 @@ def train_classifier(
     *,
     device: str = "auto",
     pretrained: Path | None = None,
+    start: Path | None = None,
     stop_after: int | None = None,
 ) -> Path:
     """Train backbone `name` on exams["train"], watching exams["validation"]; return the file of its averaged weights.
 
-    Goes on where `folder` left off; `stop_after` ends after that many epochs in all, as an interruption would.
+    Begins at random weights, with a `pretrained` trunk (see build_backbone), or at the network of the bundle in the folder `start`. Goes on
+    where `folder` left off; `stop_after` ends after that many epochs in all, as an interruption would.
     """
     settings = configuration.classifiers
     folder = Path(folder) / name
     folder.mkdir(parents=True, exist_ok=True)
     target = pick_device(device)
     torch.manual_seed(configuration.seed)
-    model = build_backbone(name, pretrained).to(target, memory_format=torch.channels_last)
-    average = AveragedWeights(model, settings.ema_decay)
-    entity_layer = nn.Linear(model.head.in_features, len(ENTITIES)).to(target)
-    optimiser = _optimiser(nn.ModuleList([model, entity_layer]), settings, settings.learning_rate[name])
     epochs, first_epochs = settings.epochs[name], settings.first_epochs[name]
     batches_of = {
         size: CompositeBatches(exams["train"], settings, seed=configuration.seed, size=size)
@@ -97,7 +97,15 @@ def train_classifier(
     }
     if not batches_of[COMPOSITE_SIZE].sources:
         raise InputError("no lesion is marked in any training exam; the classifiers have nothing to learn from")
-    key = training_key(settings, configuration.seed, exams, name)
+    model = build_backbone(name, pretrained)
+    if start is not None:
+        start = network_file(start, name)
+        load_bundle_weights(model, start, next(batches_of[COMPOSITE_SIZE].epoch(0)).images)
+    model = model.to(target, memory_format=torch.channels_last)
+    average = AveragedWeights(model, settings.ema_decay)
+    entity_layer = nn.Linear(model.head.in_features, len(ENTITIES)).to(target)
+    optimiser = _optimiser(nn.ModuleList([model, entity_layer]), settings, settings.learning_rate[name])
+    key = training_key(settings, configuration.seed, exams, name, start=note_start(folder, start))
     first = _resume(folder / "checkpoint.pt", key, model, entity_layer, average, optimiser)
     configuration.write(folder / "configuration.json")
     with SummaryWriter(str(folder / "tensorboard")) as board:

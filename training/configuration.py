@@ -157,6 +157,17 @@ def configuration_of_run(run: Path) -> Configuration:
     return found
 
 
+def own_settings(settings: DetectorSettings | ClassifierSettings, network: str) -> dict[str, Any]:
+    """Return settings as data; of those that are given per backbone, only the network's own."""
+    return {key: value.get(network) if isinstance(value, Mapping) else value for key, value in dataclasses.asdict(settings).items()}
+
+
+def classifier_settings_of_run(run: Path, backbone: str) -> ClassifierSettings:
+    """Return what a run's backbone was trained with; a network that kept no configuration is taken as trained with the run's."""
+    path = run / "classifiers" / backbone / "configuration.json"
+    return Configuration.read(path if path.is_file() else run / "configuration.json").classifiers
+
+
 def _build(kind: type, data: Any, where: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(kind)}
     if not isinstance(data, Mapping) or set(data) - set(fields):

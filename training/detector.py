@@ -6,7 +6,6 @@ and images that are slices of four phases.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from monai.data import ThreadBuffer
-from PediatricLiverDxLib.bundle import read_bundle
 from PediatricLiverDxLib.composites import DETECTOR_SIZE, DETECTOR_STRIDE
 from PediatricLiverDxLib.detection import boxes_of
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
@@ -29,7 +27,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from .average_precision import average_precision
-from .bundle_detector import load_bundle_detector
+from .bundle_weights import DETECTOR, load_bundle_weights, network_file
 from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches
@@ -38,6 +36,7 @@ from .run_folder import (
     append_history,
     autocast,
     learning_rate_factor,
+    note_start,
     pick_device,
     resumable_checkpoint,
     save_checkpoint,
@@ -93,16 +92,16 @@ def train_detector(
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
     if start is not None and start.is_dir():
-        start = start / read_bundle(start).document["detector"]["file"]
+        start = network_file(start, DETECTOR)
         model = build_detector(settings)
-        load_bundle_detector(model, start, next(batches.epoch(0)).images)
+        load_bundle_weights(model, start, next(batches.epoch(0)).images)
     else:
         model = build_detector(settings, start)
     model = model.to(target, memory_format=torch.channels_last)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
-    key = training_key(settings, configuration.seed, exams, start=hashlib.sha256(start.read_bytes()).hexdigest() if start else "")
+    key = training_key(settings, configuration.seed, exams, start=note_start(folder, start))
     first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
     configuration.write(folder / "configuration.json")
     last = min(settings.epochs, stop_after if stop_after is not None else settings.epochs)

@@ -24,12 +24,13 @@ from .bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, t
 from .cache import CachedExam
 from .classifiers import LesionLogits, load_backbone
 from .cohort import ExamRecord, patients_of_weights
-from .configuration import Configuration
+from .configuration import Configuration, classifier_settings_of_run, own_settings
 from .detector import NMS_IOU, build_detector, enlarged
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
 from .plain_json import write_json
 from .processes import process_pool
+from .run_folder import START_FILE
 from .seen_exams import describe_seen, seen_before
 from .truth import draw_uniform, read_lesions
 from .tuning import ExamBoxes, choose_link, fit_ensemble
@@ -71,8 +72,13 @@ def export_bundle(
     folder.mkdir(parents=True)
     before = seen_before(run)
     seen = before["seen"] if before else None
+    beginning = {"networks": _begun(run)} | {key: value for key, value in before.items() if key != "seen"} if before else None
     phantoms = only_phantoms(records, before)
     account: dict[str, Any] = {"configuration": asdict(configuration)}
+    if trained:
+        account["configuration"]["classifiers"] = {
+            backbone: own_settings(classifier_settings_of_run(run, backbone), backbone) for backbone in trained
+        }
     if taken:
         arrays, logits = dict(taken.heads), {}
         for backbone, content in taken.files.items():
@@ -124,7 +130,7 @@ def export_bundle(
             "phantoms": phantoms,
             "calibrated": "ensemble",
             "seen": describe_seen((record for split in records.values() for record in split), seen, patients_of_weights(run)),
-            **({"detector_began_with": {key: value for key, value in before.items() if key != "seen"}} if before else {}),
+            **({"began_with": beginning} if beginning else {}),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
             **account, "commands": list(commands), "torch_onnx_differences": differences,
@@ -134,6 +140,12 @@ def export_bundle(
     write_document(folder, document)
     _replace(target, folder)
     return differences
+
+
+def _begun(run: Path) -> list[str]:
+    """Return the run's networks whose training did not begin at random weights."""
+    folders = [run / "detector", *(run / "classifiers" / backbone for backbone in BACKBONES)]
+    return [folder.name for folder in folders if (folder / START_FILE).is_file()]
 
 
 def both_trained_on(detector: str, classifiers: str) -> str:

@@ -78,12 +78,13 @@ def model_card(document: dict[str, Any]) -> str:
 
 
 def _beginning(training: dict[str, Any]) -> list[str]:
-    """Return where the detector's weights come from, when they did not start at random."""
-    origin = training.get("detector_began_with")
-    if not origin:
+    """Return which networks' weights did not start at random, and where they did."""
+    origin = training.get("began_with")
+    if not origin or not origin["networks"]:
         return []
     counts = ", ".join(f"{count} exams {split}" for split, count in origin["exams"].items()) or "exams not recorded"
-    return [f"The detector's weights start at those of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
+    networks = ", ".join(origin["networks"])
+    return [f"Those of {networks} start at the weights of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
 
 
 def _configuration(training: dict[str, Any]) -> str:

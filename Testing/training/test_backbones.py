@@ -11,11 +11,14 @@ from captum.attr import ShapleyValues
 from monai.visualize import GradCAM
 from PediatricLiverDxLib.attribution import class_activation, phase_shapley
 from PediatricLiverDxLib.classification import coalition_composites, sigmoid
+from PediatricLiverDxLib.shipped_files import shipped_folder
 from PediatricLiverDxLib.vocabulary import BACKBONES, HEADS, PHASES, InputError
 from safetensors.torch import save_file
 from torch import nn
 
 from training.backbones import Backbone, build_backbone
+from training.bundle_weights import load_bundle_weights
+from training.onnx_export import open_session
 
 
 class OneLogit(nn.Module):
@@ -49,6 +52,22 @@ def test_outputs_have_the_shapes_of_the_bundle(backbone: Backbone, composites: t
     assert logits.shape == (3, len(HEADS))
     assert feature_map.shape[:2] == (3, backbone.head.in_features)
     torch.testing.assert_close(logits, backbone.head(feature_map.mean((2, 3))))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_training_goes_on_from_what_a_bundle_answers(name: str, composites: torch.Tensor):
+    """Normalisations were folded away; back again they change nothing, and the images that their statistics are of give the same."""
+    model, path = build_backbone(name), shipped_folder("Models") / "phantom" / f"{name}.onnx"
+    shown = torch.rand(8, 4, 128, 128, generator=torch.Generator().manual_seed(2))
+    load_bundle_weights(model, path, shown)
+    (expected,) = open_session(path, 1).run(["logits"], {"composites": composites.numpy()})
+    with torch.inference_mode():
+        np.testing.assert_allclose(model.eval()(composites)[1], expected, atol=1e-4)
+
+
+def test_a_bundle_with_another_network_is_no_start(composites: torch.Tensor):
+    with pytest.raises(InputError, match=r"vit\.onnx holds another network"):
+        load_bundle_weights(build_backbone("resnet18"), shipped_folder("Models") / "phantom" / "vit.onnx", composites)
 
 
 def test_closed_form_cam_equals_monai_grad_cam(backbone: Backbone, composites: torch.Tensor):

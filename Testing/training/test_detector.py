@@ -15,7 +15,7 @@ from PediatricLiverDxLib.shipped_files import shipped_folder
 from PediatricLiverDxLib.vocabulary import PHASES, InputError
 from safetensors.torch import save_file
 
-from training.bundle_detector import load_bundle_detector
+from training.bundle_weights import load_bundle_weights
 from training.configuration import DetectorSettings
 from training.detector import build_detector
 from training.onnx_export import export_detector, open_session
@@ -58,7 +58,7 @@ def test_training_goes_on_from_what_a_bundle_answers():
     shown, others = (torch.from_numpy(detector_images(aligned, transform, range(z, z + 4))) for z in (middle - 4, middle))
     torch.manual_seed(1)
     model = build_detector(DetectorSettings())
-    load_bundle_detector(model, path, shown)
+    load_bundle_weights(model, path, shown)
     (expected,) = open_session(path, 1).run(["predictions"], {"images": others.numpy()})
     assert expected[:, 4].max() > 0.5, "the lesion is seen"
     np.testing.assert_allclose(predictions(model, others), expected, atol=2e-3)
@@ -72,7 +72,7 @@ def test_a_bundle_with_another_network_is_no_start(weights: Path, tmp_path: Path
     export_detector(build_detector(DetectorSettings(), weights), tmp_path / "detector.onnx", 64)
     other = build_detector(DetectorSettings(architecture="yolov8s.yaml"))
     with pytest.raises(InputError, match=r"detector\.onnx holds another network"):
-        load_bundle_detector(other, tmp_path / "detector.onnx", torch.rand(1, 4, 64, 64))
+        load_bundle_weights(other, tmp_path / "detector.onnx", torch.rand(1, 4, 64, 64))
 
 
 def test_the_shipped_detector_is_what_its_document_says():

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from training.__main__ import STEPS, main
 from training.bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
+from training.bundle_weights import network_file
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
 from training.cohort import read_exams_csv
 from training.configuration import Configuration
@@ -174,11 +175,13 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "other balls",
                  "--classifiers-of", str(bundle)]) == 0
     before, after = (load_networks(one, 1).bundle.document["training"] for one in (bundle, folder))
-    assert after["detector_began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["detector_began_with"]
+    assert after["began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["began_with"]
+    assert after["began_with"]["networks"] == ["detector"]
     assert set(before["seen"]["sha256"]) < set(after["seen"]["sha256"])
     assert is_seen(dataclasses.replace(read_exams_csv(own)[0], patient_id="patient-earlier", exam_id="later"), after["seen"])
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "start at those of balls 0.1.0" in card and "classifiers are those of balls 0.1.0 (trained on: balls of four kinds)" in card
+    assert "detector start at the weights of balls 0.1.0" in card
+    assert "classifiers are those of balls 0.1.0 (trained on: balls of four kinds)" in card
     assert before["commands"][0] in card
 
     for name in ("vit.onnx", "resnet18.onnx"):
@@ -198,6 +201,31 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     # a bundle that begins with this one in turn names the one whose run trained the classifiers
     write_seen(tmp_path, {"seen": after["seen"]})
     assert take_classifiers(folder, tmp_path).origin == after["classifiers_of"]
+
+
+def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path):
+    own = exams_csv.with_name("others.csv")
+    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
+    own.write_text("\n".join([header, *(f"other-{row}".replace(",patient-", ",other-patient-") for row in rows)]) + "\n")
+    run, folder = tmp_path / "run", tmp_path / "other"
+    shared = ["--exams", str(own), "--run", str(run), "--workers", "1"]
+    further = [*shared, "--config", str(config), "--device", "cpu", "--start", str(bundle)]
+    # a training of no steps keeps what it began with
+    assert main(["classifiers", *further, "--backbone", "vit", "--epochs", "0"]) == 0
+    assert main(["classifiers", *further, "--backbone", "resnet18"]) == 0
+    exams = cached_cohort(SimpleNamespace(exams=[own], run=run, cache=None, workers=1), Configuration.read(config))["validation"]
+    kept = LesionLogits.load(run / "classifiers" / "vit" / "validation.npz")
+    np.testing.assert_allclose(kept.logits, logits_of(bundle / "vit.onnx", exams).logits, atol=0.01)  # bfloat16, where it is native
+    with pytest.raises(InputError, match="has no densenet121 to begin with; it has vit, resnet18"):
+        network_file(bundle, "densenet121")
+
+    assert main(["detector", *shared, "--config", str(config), "--device", "cpu"]) == 0
+    assert main(["export", *shared, "-o", str(folder), "--name", "other", "--trained-on", "other balls"]) == 0
+    training = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["training"]
+    assert training["began_with"]["networks"] == ["vit", "resnet18"]
+    assert training["configuration"]["classifiers"]["vit"]["epochs"] == 0
+    assert training["configuration"]["classifiers"]["resnet18"]["epochs"] == 2
+    assert "Those of vit, resnet18 start at the weights of balls 0.1.0 instead" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 def test_taken_classifiers_are_calibrated_on_what_the_trained_ones_say(exams_csv: Path, config: Path, trained: Path, bundle: Path):
