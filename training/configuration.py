@@ -61,8 +61,8 @@ class DetectorSettings:
     #: Classes whose PKCP images take any of the K^4 choices; the others take the same slice in every phase.
     expanded_classes: tuple[str, ...] = CLASSES
     negative_share: float = 0.3
-    #: Share of the images that are drawn from slices with a small lesion, one below `small` of the image's side: few slices of an exam show
-    #: it, and every exam being equally likely it is hardly seen.
+    #: Share of the images that are drawn from slices with a small lesion, one nowhere larger than `small` of the image's side: few slices
+    #: of an exam show it, and every exam being equally likely it is hardly seen.
     small_share: float = 0.0
     small: float = 0.1
     phase_dropout: float = 0.35

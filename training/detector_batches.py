@@ -40,9 +40,7 @@ class DetectorBatches:
         self._view = self.size / size
         self._kept_size = self.exams[0].images.shape[-1]
         small = settings.small * self._kept_size
-        self._small = [
-            (n, place) for n, exam in enumerate(self.exams) for place, one in enumerate(exam.slices) if _shortest(one.boxes) < small
-        ]
+        self._small = [(n, place) for n, exam in enumerate(self.exams) for place in slices_with_small_lesions(exam, small)]
         self._positive = [n for n, exam in enumerate(self.exams) if any(len(one.boxes) for one in exam.slices)]
         self._negative = [n for n, exam in enumerate(self.exams) if any(one.empty for one in exam.slices)]
 
@@ -143,9 +141,16 @@ class DetectorBatches:
         return clipped[kept].astype(np.float32)
 
 
-def _shortest(boxes: np.ndarray) -> float:
-    """Return the smallest of the boxes' longer sides, infinity for none."""
-    return float((boxes[:, 2:] - boxes[:, :2]).max(1).min()) if len(boxes) else np.inf
+def slices_with_small_lesions(exam: CachedExam, side: float) -> list[int]:
+    """Return the cached slices, by place, that show a lesion whose section is below `side` pixels in every one of them.
+
+    The small section at a large lesion's end is not meant: there are more of these than slices of small lesions.
+    """
+    largest: dict[int, float] = {}
+    for one in exam.slices:
+        for owner, section in zip(one.lesions, (one.boxes[:, 2:] - one.boxes[:, :2]).max(1, initial=0), strict=True):
+            largest[owner] = max(largest.get(owner, 0), float(section))
+    return [place for place, one in enumerate(exam.slices) if any(largest[owner] < side for owner in one.lesions)]
 
 
 def composite_boxes(exam: CachedExam, places: Sequence[int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from training.cache import FRACTIONS, CachedExam, build_cache
 from training.cohort import read_exams_csv
 from training.composite_batches import CompositeBatches, View, cut, inside_box
 from training.configuration import CacheSettings, ClassifierSettings, DetectorSettings
-from training.detector_batches import DetectorBatches, composite_boxes
+from training.detector_batches import DetectorBatches, composite_boxes, slices_with_small_lesions
 from training.truth import load_exam
 
 SETTINGS = CacheSettings(align_share=0.0)
@@ -141,19 +141,30 @@ def test_detector_batches_have_slices_without_lesions_and_their_shapes(cached: t
     assert (batch.boxes[:, 2:] > batch.boxes[:, :2]).all() and batch.boxes.min() >= 0 and batch.boxes.max() <= DETECTOR_SIZE
 
 
-def test_small_lesions_are_drawn_as_often_as_asked_and_kept_slices_are_enlarged(cached: tuple[CachedExam, ...]):
+def test_small_lesions_are_drawn_as_often_as_asked_and_ends_of_large_ones_are_none(cached: tuple[CachedExam, ...]):
     kept = cached[0].images.shape[-1]
-    sides = sorted(float((box[2:] - box[:2]).max()) for exam in cached for one in exam.slices for box in one.boxes)
-    small = sides[len(sides) // 4] / kept
+    largest: dict[tuple[str, int], float] = {}
+    for exam in cached:
+        for one in exam.slices:
+            for owner, box in zip(one.lesions, one.boxes, strict=True):
+                largest[exam.exam_id, owner] = max(largest.get((exam.exam_id, owner), 0), float((box[2:] - box[:2]).max()))
+    side = float(np.median(list(largest.values())))
+    chosen = {(exam.exam_id, place) for exam in cached for place in slices_with_small_lesions(exam, side)}
+    for exam in cached:
+        for place, one in enumerate(exam.slices):
+            assert ((exam.exam_id, place) in chosen) == any(largest[exam.exam_id, owner] < side for owner in one.lesions)
+    sections = [float((box[2:] - box[:2]).max()) for exam in cached for one in exam.slices for box in one.boxes]
+    assert chosen and sum(section < side for section in sections) > len(chosen), "large lesions end in small sections"
+
     off = dict.fromkeys(("phase_dropout", "mixup", "pkcp_share", "intensity", "scale", "translation", "rotation", "negative_share"), 0.0)
-    shares = {}
+    shown = {}
     for share in (0.0, 1.0):
-        settings = DetectorSettings(batch=64, small_share=share, small=small, **off)
+        settings = DetectorSettings(batch=64, small_share=share, small=side / kept, **off)
         batch = next(DetectorBatches(cached, settings, seed=0, size=2 * kept).epoch(0))
         longest = (batch.boxes[:, 2:] - batch.boxes[:, :2]).max(1).values
-        # without jitter the stretch of up to a tenth is left
-        shares[share] = len(set(batch.owner[longest < 2 * kept * small * 1.12].tolist())) / 64
-    assert shares[1.0] > 0.9 > 2 * shares[0.0]
+        # kept slices are enlarged; without jitter a stretch of up to a tenth is left
+        shown[share] = len(set(batch.owner[longest < 2 * side * 1.12].tolist()))
+    assert shown[1.0] == 64 > shown[0.0]
 
 
 def test_a_view_shows_a_part_of_the_slice_around_a_lesion_and_nothing_larger_or_smaller(cached: tuple[CachedExam, ...]):
