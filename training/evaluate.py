@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from PediatricLiverDxLib.bundle import read_bundle
+from PediatricLiverDxLib.gate import TRUST, VERDICTS
 from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT, NO_TUMOUR
 from tqdm import tqdm
 
@@ -118,7 +119,8 @@ def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0
             "accuracy": _accuracy(exams, true),
             "backbones": _backbones(exams, patients, draws, seed),
         },
-        "gate": {verdict: sum(exam["gate"] == verdict for exam in every) for verdict in ("trust", "look", "do not trust")},
+        "gate": {verdict: sum(exam["gate"] == verdict for exam in every) for verdict in VERDICTS},
+        "stage1_by_verdict": _by_verdict(exams, found, patients, draws, seed),
         "entities": _entities(exams, found, true),
         "definitions": {
             "hit_iou_3d": HIT_IOU, "map_iou": MAP_IOU, "measurable_mm": MEASURABLE_MM, "bootstrap_draws": draws,
@@ -230,7 +232,7 @@ def _by_size(exams: Sequence[dict]) -> list[dict[str, Any]]:
 
 
 def _tumour_free(exams: Sequence[dict], draws: int, seed: int) -> dict[str, Any]:
-    """Return in how many exams without a tumour nothing was found, and how many false lesions an exam has."""
+    """Return in how many exams without a tumour nothing was found, how many false lesions an exam has, and how many the gate trusts."""
     patients = np.array([exam["patient_id"] for exam in exams])
     false = np.array([len(exam["found"]) for exam in exams], float)
     clean = bootstrap_interval(lambda rows: float((false[rows] == 0).mean()), patients, draws=draws, seed=seed)
@@ -240,7 +242,28 @@ def _tumour_free(exams: Sequence[dict], draws: int, seed: int) -> dict[str, Any]
         "specificity": float((false == 0).mean()),
         "specificity_ci95": list(clean.bounds) if clean.bounds else None,
         "false_positives_per_exam": float(false.mean()),
+        "marked_and_trusted": sum(bool(exam["found"]) and exam["gate"] == TRUST for exam in exams),
     }
+
+
+def _by_verdict(
+    exams: Sequence[dict], found: Sequence[dict | None], patients: np.ndarray, draws: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return for each of the gate's verdicts on exams with a tumour how often benign or malignant is right; nothing found is wrong."""
+    right = np.array([
+        one is not None and (_decision(one) in MALIGNANT) == (exam["class"] in MALIGNANT) for exam, one in zip(exams, found, strict=True)
+    ], float)
+    result = {}
+    for verdict in VERDICTS:
+        own = np.array([exam["gate"] == verdict for exam in exams], bool)
+        if own.any():
+            inside = right[own]
+            share = bootstrap_interval(lambda rows, inside=inside: float(inside[rows].mean()), patients[own], draws=draws, seed=seed)
+            result[verdict] = {
+                "exams": int(own.sum()), "patients": len(np.unique(patients[own])), "accuracy": float(inside.mean()),
+                "ci95": list(share.bounds) if share.bounds else None,
+            }
+    return result
 
 
 def _entities(exams: Sequence[dict], found: Sequence[dict | None], true: Sequence[dict | None]) -> dict[str, dict[str, float]]:

@@ -170,11 +170,16 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         f"- False positives per exam: {_value(detection['false_positives_per_exam'], detection.get('false_positives_per_exam_ci95'))}",
         f"- Calibration error of stage 1: {_number(pipeline['calibration_error'])}",
     ]
+    lines += [
+        f"- Gate says {verdict}: benign or malignant right in {_value(one['accuracy'], one['ci95'])} of {one['exams']} exams, "
+        f"{one['patients']} patients" for verdict, one in metrics.get("stage1_by_verdict", {}).items()
+    ]
     if metrics.get("tumour_free"):
         free = metrics["tumour_free"]
         lines.append(
             f"- {free['exams']} further exams without a tumour, {free['patients']} patients: nothing found in "
             f"{_value(free['specificity'], free['specificity_ci95'])} of them, {free['false_positives_per_exam']:.2f} false lesions an exam"
+            + (f"; marked, and trusted by the gate: {free['marked_and_trusted']}" if "marked_and_trusted" in free else "")
         )
     if metrics.get("baselines"):
         rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]

@@ -77,6 +77,16 @@ def test_lesions_are_counted_by_size_and_exams_by_what_they_were_taken_for():
     assert "from 0 mm 1 of 1, from 10 mm 0 of 1, from 20 mm 3 of 3, from 40 mm 1 of 1" in model_card(document(metrics))
 
 
+def test_the_gates_verdicts_are_held_against_what_was_right():
+    exams = [read_exam(n, CLASSES[n % 4], right=n not in (5, 7)) for n in range(12)]  # OBHT taken for HB, OMHT for HH
+    exams[4:8] = [{**exam, "gate": "look"} for exam in exams[4:8]]
+    exams[4] |= {"found": [], "matched": [None]}
+    found = measure(exams, draws=50)["stage1_by_verdict"]
+    assert {verdict: (one["exams"], one["accuracy"]) for verdict, one in found.items()} == {"trust": (8, 1.0), "look": (4, 0.25)}
+    assert found["trust"]["ci95"] == [1, 1] and 0 <= found["look"]["ci95"][0] < 0.25 < found["look"]["ci95"][1]
+    assert "Gate says look: benign or malignant right in 0.250" in model_card(document(measure(exams, draws=50)))
+
+
 def test_exams_without_a_tumour_are_measured_on_their_own():
     exams = [read_exam(n, CLASSES[n % 4]) for n in range(8)]
     nothing = {"class": NO_TUMOUR, "true_sizes_mm": [], "matched": [], "true_rois": [], "composites": []}
@@ -85,6 +95,7 @@ def test_exams_without_a_tumour_are_measured_on_their_own():
     metrics = measure(exams + free, draws=50)
     assert metrics["tumour_free"]["exams"] == metrics["tumour_free"]["patients"] == 4
     assert metrics["tumour_free"]["specificity"] == 0.75 and metrics["tumour_free"]["false_positives_per_exam"] == 0.25
+    assert metrics["tumour_free"]["marked_and_trusted"] == 1
     without = {**measure(exams, draws=50), "tumour_free": metrics["tumour_free"], "gate": metrics["gate"]}
     assert without == metrics
     assert "4 further exams without a tumour" in model_card(document(metrics))
