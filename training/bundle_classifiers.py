@@ -23,7 +23,7 @@ from .seen_exams import seen_before
 from .tuning import Calibration, fit_ensemble, heads_with_few_exams
 
 #: What a bundle says of how its own networks were trained.
-_ACCOUNT = ("exams", "patients", "configuration", "commands")
+_ACCOUNT = ("exams", "patients", "configuration", "classifier_settings", "began_with", "commands")
 
 
 @dataclass(frozen=True)

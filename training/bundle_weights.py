@@ -43,7 +43,7 @@ def load_bundle_weights(model: nn.Module, path: Path, images: torch.Tensor) -> N
     made = {f"{norm}.{part}" for norm in folded.values() for part in ("weight", "running_mean", "running_var")}
     wanted = {name for name in state if not name.endswith(".num_batches_tracked")} - made
     if found.keys() != wanted or any(found[name].shape != state[name].shape for name in wanted):
-        raise InputError(f"{path.name} holds another network than the configuration asks for; see training.configuration in bundle.json")
+        raise InputError(f"{path.name} holds another network than the one to be trained; set detector.architecture to the bundle's")
     model.load_state_dict({name: torch.tensor(value) for name, value in found.items()}, strict=False)
     norms = [model.get_submodule(name) for name in folded.values()]
     for norm in norms:
@@ -61,13 +61,13 @@ def _found(
     found = {name: arrays[name] for name in model.state_dict() if name in arrays}
     kinds = {nn.Conv2d: ("Conv",), nn.Linear: ("MatMul", "Gemm")}
     for kind, operators in kinds.items():
-        nodes = [node.input for node in graph.node if node.op_type in operators and node.input[1] in arrays]
+        nodes = [(node.op_type, node.input) for node in graph.node if node.op_type in operators and node.input[1] in arrays]
         own = [name for name, layer in layers.items() if isinstance(layer, kind)]
         if len(own) != len(nodes):
             return {}
-        for name, (_, weight, *bias) in zip(own, nodes, strict=True):
-            # a matrix is written (in, out)
-            found.setdefault(f"{name}.weight", arrays[weight].T if kind is nn.Linear else arrays[weight])
+        for name, (operator, (_, weight, *bias)) in zip(own, nodes, strict=True):
+            # the matrix of a MatMul is written (in, out)
+            found.setdefault(f"{name}.weight", arrays[weight].T if operator == "MatMul" else arrays[weight])
             if bias:
                 found.setdefault(f"{folded.get(name, name)}.bias", arrays[bias[0]])
     return found

@@ -31,13 +31,13 @@ from .bundle_weights import load_bundle_weights, network_file
 from .cache import CachedExam
 from .composite_batches import ENTITIES, CompositeBatches
 from .configuration import ClassifierSettings, Configuration
+from .origins import origin_of, write_origin
 from .pkcp import mean_over_composites
 from .run_folder import (
     AveragedWeights,
     append_history,
     autocast,
     learning_rate_factor,
-    note_start,
     pick_device,
     resumable_checkpoint,
     save_checkpoint,
@@ -98,6 +98,7 @@ def train_classifier(
     if not batches_of[COMPOSITE_SIZE].sources:
         raise InputError("no lesion is marked in any training exam; the classifiers have nothing to learn from")
     model = build_backbone(name, pretrained)
+    origin = {"trunk": pretrained.name} if pretrained else origin_of(start, name)
     if start is not None:
         start = network_file(start, name)
         load_bundle_weights(model, start, next(batches_of[COMPOSITE_SIZE].epoch(0)).images)
@@ -105,9 +106,10 @@ def train_classifier(
     average = AveragedWeights(model, settings.ema_decay)
     entity_layer = nn.Linear(model.head.in_features, len(ENTITIES)).to(target)
     optimiser = _optimiser(nn.ModuleList([model, entity_layer]), settings, settings.learning_rate[name])
-    key = training_key(settings, configuration.seed, exams, name, start=note_start(folder, start))
+    key = training_key(settings, configuration.seed, exams, name, start=pretrained or start)
     first = _resume(folder / "checkpoint.pt", key, model, entity_layer, average, optimiser)
     configuration.write(folder / "configuration.json")
+    write_origin(folder, origin)
     with SummaryWriter(str(folder / "tensorboard")) as board:
         for epoch in range(first, min(epochs, stop_after if stop_after is not None else epochs)):
             # drop path and the like draw from torch's own generator; seeded by epoch, a resumed run draws the same

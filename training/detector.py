@@ -31,12 +31,12 @@ from .bundle_weights import DETECTOR, load_bundle_weights, network_file
 from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches
+from .origins import origin_of, write_origin
 from .run_folder import (
     AveragedWeights,
     append_history,
     autocast,
     learning_rate_factor,
-    note_start,
     pick_device,
     resumable_checkpoint,
     save_checkpoint,
@@ -91,6 +91,7 @@ def train_detector(
     batches = DetectorBatches(exams["train"], settings, seed=configuration.seed)
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
+    origin = origin_of(start, DETECTOR)
     if start is not None and start.is_dir():
         start = network_file(start, DETECTOR)
         model = build_detector(settings)
@@ -101,9 +102,10 @@ def train_detector(
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
-    key = training_key(settings, configuration.seed, exams, start=note_start(folder, start))
+    key = training_key(settings, configuration.seed, exams, start=start)
     first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
     configuration.write(folder / "configuration.json")
+    write_origin(folder, origin)
     last = min(settings.epochs, stop_after if stop_after is not None else settings.epochs)
     with SummaryWriter(str(folder / "tensorboard")) as board:
         for epoch in range(first, last):

@@ -224,7 +224,7 @@ def _by_size(exams: Sequence[dict]) -> list[dict[str, Any]]:
     pairs = [pair for exam in exams for pair in zip(exam["true_sizes_mm"], exam["matched"], strict=True)]
     return [
         {
-            "from_mm": low, "lesions": sum(low <= size < high for size, _ in pairs),
+            "from_mm": low, "to_mm": high if np.isfinite(high) else None, "lesions": sum(low <= size < high for size, _ in pairs),
             "found": sum(low <= size < high and place is not None for size, place in pairs),
         }
         for low, high in bounds

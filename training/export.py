@@ -28,9 +28,9 @@ from .configuration import Configuration, classifier_settings_of_run, own_settin
 from .detector import NMS_IOU, build_detector, enlarged
 from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
+from .origins import read_origin
 from .plain_json import write_json
 from .processes import process_pool
-from .run_folder import START_FILE
 from .seen_exams import describe_seen, seen_before
 from .truth import draw_uniform, read_lesions
 from .tuning import ExamBoxes, choose_link, fit_ensemble
@@ -72,20 +72,22 @@ def export_bundle(
     folder.mkdir(parents=True)
     before = seen_before(run)
     seen = before["seen"] if before else None
-    beginning = {"networks": _begun(run)} | {key: value for key, value in before.items() if key != "seen"} if before else None
     phantoms = only_phantoms(records, before)
     account: dict[str, Any] = {"configuration": asdict(configuration)}
+    # what trained them need not be what trained the detector, nor the same for all
+    del account["configuration"]["classifiers"]
     if trained:
-        account["configuration"]["classifiers"] = {
+        account["classifier_settings"] = {
             backbone: own_settings(classifier_settings_of_run(run, backbone), backbone) for backbone in trained
         }
+    origins = {folder.name: read_origin(folder) for folder in (run / "detector", *(run / "classifiers" / name for name in trained))}
+    account["began_with"] = {name: origin for name, origin in origins.items() if origin}
     if taken:
         arrays, logits = dict(taken.heads), {}
         for backbone, content in taken.files.items():
             (folder / f"{backbone}.onnx").write_bytes(content)
             logits[backbone] = logits_of(folder / f"{backbone}.onnx", exams["validation"])
         calibration, kept = calibrated_anew(taken, logits)
-        del account["configuration"]["classifiers"]  # nothing was trained with it
         account |= {"classifiers_of": taken.origin, "calibration_kept": kept}
         trained_on = both_trained_on(trained_on, taken.origin["trained_on"])
     else:
@@ -130,7 +132,6 @@ def export_bundle(
             "phantoms": phantoms,
             "calibrated": "ensemble",
             "seen": describe_seen((record for split in records.values() for record in split), seen, patients_of_weights(run)),
-            **({"began_with": beginning} if beginning else {}),
             "exams": {split: len(records[split]) for split in records},
             "patients": {split: len({record.patient_id for record in records[split]}) for split in records},
             **account, "commands": list(commands), "torch_onnx_differences": differences,
@@ -140,12 +141,6 @@ def export_bundle(
     write_document(folder, document)
     _replace(target, folder)
     return differences
-
-
-def _begun(run: Path) -> list[str]:
-    """Return the run's networks whose training did not begin at random weights."""
-    folders = [run / "detector", *(run / "classifiers" / backbone for backbone in BACKBONES)]
-    return [folder.name for folder in folders if (folder / START_FILE).is_file()]
 
 
 def both_trained_on(detector: str, classifiers: str) -> str:

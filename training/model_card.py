@@ -78,17 +78,27 @@ def model_card(document: dict[str, Any]) -> str:
 
 
 def _beginning(training: dict[str, Any]) -> list[str]:
-    """Return which networks' weights did not start at random, and where they did."""
-    origin = training.get("began_with")
-    if not origin or not origin["networks"]:
-        return []
+    """Return which networks' weights did not start at random, and where they did; networks of the same origin in one sentence."""
+    origins = training.get("began_with", {}) | training.get("classifiers_of", {}).get("began_with", {})
+    networks: dict[str, list[str]] = {}
+    for name, origin in origins.items():
+        networks.setdefault(_told(origin), []).append(name)
+    return [f"The weights of {', '.join(names)} start at {text} instead." for text, names in networks.items()]
+
+
+def _told(origin: dict[str, Any]) -> str:
+    if "trunk" in origin:
+        return f"the trunk in {origin['trunk']}"
     counts = ", ".join(f"{count} exams {split}" for split, count in origin["exams"].items()) or "exams not recorded"
-    networks = ", ".join(origin["networks"])
-    return [f"Those of {networks} start at the weights of {origin['bundle']} instead (trained on: {origin['trained_on']}; {counts})."]
+    before = f", which start at {_told(origin['began_with'])}" if "began_with" in origin else ""
+    return f"those of {origin['bundle']} (trained on: {origin['trained_on']}; {counts}){before}"
 
 
 def _configuration(training: dict[str, Any]) -> str:
-    return "training.classifiers_of.configuration" if "classifiers_of" in training else "the configuration"
+    if "classifiers_of" not in training:
+        return "training.classifier_settings"
+    # bundles before 0.7.0 kept the settings of detector and classifiers together
+    return f"training.classifiers_of.{'classifier_settings' if 'classifier_settings' in training['classifiers_of'] else 'configuration'}"
 
 
 def _calibration_kept(training: dict[str, Any]) -> list[str]:
@@ -189,8 +199,11 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
 
 
 def _by_size(classes: list[dict[str, Any]]) -> list[str]:
-    counts = ", ".join(f"from {one['from_mm']:g} mm {one['found']} of {one['lesions']}" for one in classes)
-    return [f"- Found by size: {counts}"]
+    counts = []
+    for one in classes:
+        size = f"{one['from_mm']:g} mm and more" if one["to_mm"] is None else f"{one['from_mm']:g} to {one['to_mm']:g} mm"
+        counts.append(f"{size} {one['found']} of {one['lesions']}")
+    return [f"- Found by size: {', '.join(counts)}"]
 
 
 def _figure(found: dict[str, Any]) -> str:

@@ -15,11 +15,8 @@ from PediatricLiverDxLib.vocabulary import InputError
 from torch import nn
 from tqdm import tqdm
 
-from .configuration import own_settings
-from .plain_json import plain, write_json
-
-#: In the folder of a network whose training began at the weights of another.
-START_FILE = "start.json"
+from .configuration import ClassifierSettings, DetectorSettings, own_settings
+from .plain_json import plain
 
 
 class AveragedWeights:
@@ -76,20 +73,17 @@ def resumable_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     return state
 
 
-def training_key(settings: Any, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "", start: str = "") -> str:
-    """Return a hash of all that decides a training: settings (of mappings per backbone only `name`'s), seed, split exams, first weights."""
+def training_key(
+    settings: DetectorSettings | ClassifierSettings, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "",
+    start: Path | None = None,
+) -> str:
+    """Return a hash of all that decides a training: settings (of mappings per backbone only `name`'s), seed, split exams, first weights.
+
+    start: the file that these come from, None where they are drawn at random.
+    """
     ids = {split: [exam.exam_id for exam in exams[split]] for split in sorted(exams)}
-    decisive = [own_settings(settings, name), seed, ids, *([start] if start else [])]
+    decisive = [own_settings(settings, name), seed, ids, *([hashlib.sha256(start.read_bytes()).hexdigest()] if start else [])]
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def note_start(folder: Path, start: Path | None) -> str:
-    """Keep in a network's folder at which file its training began; return that file's hash, "" where it began at random weights."""
-    if start is None:
-        return ""
-    found = hashlib.sha256(start.read_bytes()).hexdigest()
-    write_json(folder / START_FILE, {"file": start.name, "sha256": found})
-    return found
 
 
 def append_history(path: Path, entry: dict[str, Any]) -> None:

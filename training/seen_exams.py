@@ -1,7 +1,7 @@
 """Which exams a bundle has seen: kept in bundle.json as hashes, so that measuring on them can be refused where the cohort is not at hand.
 
 The hashes are salted; a bundle that goes on from another has its salt, so that both can be asked for the same exam. They keep ids out of
-sight, not secret: who knows an id can ask for it. Use pseudonyms as ids. A training that begins with a bundle's detector has seen what the
+sight, not secret: who knows an id can ask for it. Use pseudonyms as ids. A training that begins with a bundle's networks has seen what the
 bundle has: its run keeps that in RUN/seen.json.
 """
 
@@ -41,8 +41,8 @@ def describe_seen(
 def seen_before(run: Path, start: Path | None = None) -> dict[str, Any] | None:
     """Return the bundle that `run`, or the run whose weights `start` is, began with; None where all began at random weights.
 
-    start: a bundle's folder, or RUN/detector/weights.safetensors. Returns {"bundle": name and version, "phantoms", "trained_on", "exams":
-    by split, "seen": as describe_seen}. Raises InputError when there is no such bundle, when it does not say what it has seen, and when the
+    start: a bundle's folder, or RUN/detector/weights.safetensors. Returns {"bundle": name and version, "phantoms", "seen": as
+    describe_seen}. Raises InputError when there is no such bundle, when it does not say what it has seen, and when the
     run began with one that has seen others: a bundle that was only measured anew is the same.
     """
     kept = _read(run)
@@ -51,7 +51,9 @@ def seen_before(run: Path, start: Path | None = None) -> dict[str, Any] | None:
     before = _of_bundle(start) if start.is_dir() else _read(start.resolve().parent.parent)
     if kept is None:
         return before
-    if before is None or before["seen"] != kept["seen"]:
+    if before is None:  # weights that began at random add nothing to what the run has seen; their patients are in splits.csv
+        return kept
+    if before["seen"] != kept["seen"]:
         raise InputError(f"{run.name} began with {kept['bundle']}, which has seen other exams than what --start names; give a new run")
     return kept
 
@@ -93,8 +95,7 @@ def _of_bundle(folder: Path) -> dict[str, Any]:
     if not training.get("seen"):
         raise InputError(f"{folder.name} does not say which exams it was trained on; begin with another bundle, or without --start")
     return {
-        "bundle": f"{bundle.info.name} {bundle.info.version}", "phantoms": bool(training.get("phantoms")),
-        "trained_on": bundle.info.trained_on, "exams": dict(training.get("exams", {})), "seen": training["seen"],
+        "bundle": f"{bundle.info.name} {bundle.info.version}", "phantoms": bool(training.get("phantoms")), "seen": training["seen"],
     }
 
 

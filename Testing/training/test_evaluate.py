@@ -74,7 +74,7 @@ def test_lesions_are_counted_by_size_and_exams_by_what_they_were_taken_for():
         (0, 1, 1), (10, 0, 1), (20, 3, 3), (40, 1, 1),
     ]
     assert metrics["entities"]["HB"]["taken_for_true_rois"] == {"OMHT": 1, "HB": 3}
-    assert "from 0 mm 1 of 1, from 10 mm 0 of 1, from 20 mm 3 of 3, from 40 mm 1 of 1" in model_card(document(metrics))
+    assert "0 to 10 mm 1 of 1, 10 to 20 mm 0 of 1, 20 to 40 mm 3 of 3, 40 mm and more 1 of 1" in model_card(document(metrics))
 
 
 def test_the_gates_verdicts_are_held_against_what_was_right():

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 
 from training.__main__ import STEPS, main
 from training.bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
-from training.bundle_weights import network_file
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
 from training.cohort import read_exams_csv
 from training.configuration import Configuration
@@ -28,6 +27,7 @@ from training.evaluate import networks_key
 from training.export import both_trained_on, describe_training, gate_rows, intended_use_of
 from training.model_card import model_card
 from training.onnx_export import open_session
+from training.origins import origin_of
 from training.run_folder import learning_rate_factor, resumable_checkpoint, save_checkpoint, training_key
 from training.seen_exams import is_seen, write_seen
 from training.statistics import calibration_error
@@ -134,6 +134,7 @@ def test_a_resume_with_other_settings_or_exams_is_refused(tmp_path: Path):
     for changed in (
         training_key(dataclasses.replace(settings, batch=2), 0, exams, "vit"), training_key(settings, 1, exams, "vit"),
         training_key(settings, 0, more, "vit"), training_key(others, 0, exams, "resnet18"),
+        training_key(settings, 0, exams, "vit", tmp_path / "checkpoint.pt"),
     ):
         with pytest.raises(InputError, match="other settings or exams"):
             resumable_checkpoint(tmp_path / "checkpoint.pt", changed)
@@ -175,12 +176,13 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     assert main(["export", *shared, "-o", str(folder), "--name", "own", "--trained-on", "other balls",
                  "--classifiers-of", str(bundle)]) == 0
     before, after = (load_networks(one, 1).bundle.document["training"] for one in (bundle, folder))
-    assert after["began_with"]["bundle"] == "balls 0.1.0" and "seen" not in after["began_with"]
-    assert after["began_with"]["networks"] == ["detector"]
+    assert after["began_with"] == {"detector": {
+        "bundle": "balls 0.1.0", "trained_on": "balls of four kinds", "exams": before["exams"],
+    }}
     assert set(before["seen"]["sha256"]) < set(after["seen"]["sha256"])
     assert is_seen(dataclasses.replace(read_exams_csv(own)[0], patient_id="patient-earlier", exam_id="later"), after["seen"])
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "detector start at the weights of balls 0.1.0" in card
+    assert "The weights of detector start at those of balls 0.1.0 (trained on: balls of four kinds; " in card
     assert "classifiers are those of balls 0.1.0 (trained on: balls of four kinds)" in card
     assert before["commands"][0] in card
 
@@ -196,14 +198,19 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
             assert second.document["classifiers"][backbone][key] == first.document["classifiers"][backbone][key]
     assert after["calibration_kept"] == list(HEADS) and "too few exams" in card
     assert second.info.trained_on == "detector: other balls; classifiers: balls of four kinds"
-    assert "classifiers" not in after["configuration"] and "training.classifiers_of.configuration" in card
+    assert "classifiers" not in after["configuration"] and "training.classifiers_of.classifier_settings" in card
 
     # a bundle that begins with this one in turn names the one whose run trained the classifiers
     write_seen(tmp_path, {"seen": after["seen"]})
     assert take_classifiers(folder, tmp_path).origin == after["classifiers_of"]
+    # so does a network that goes on from either of its own
+    assert origin_of(folder, "vit") == {"bundle": "balls 0.1.0", "trained_on": "balls of four kinds", "exams": before["exams"]}
+    assert origin_of(folder, "detector")["began_with"]["bundle"] == "balls 0.1.0"
+    assert origin_of(folder, "detector")["exams"] == after["exams"]
+    assert origin_of(run / "detector" / "weights.safetensors", "detector") == after["began_with"]["detector"]
 
 
-def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path):
+def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path, capsys):
     own = exams_csv.with_name("others.csv")
     header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
     own.write_text("\n".join([header, *(f"other-{row}".replace(",patient-", ",other-patient-") for row in rows)]) + "\n")
@@ -213,19 +220,26 @@ def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path,
     # a training of no steps keeps what it began with
     assert main(["classifiers", *further, "--backbone", "vit", "--epochs", "0"]) == 0
     assert main(["classifiers", *further, "--backbone", "resnet18"]) == 0
+    with pytest.raises(SystemExit):
+        main(["classifiers", *further, "--pretrained", "trunk.pth"])
+    # it goes on from there and from nowhere else
+    other = ["classifiers", *shared, "--config", str(config), "--device", "cpu", "--backbone", "resnet18"]
+    assert main(other) == 2 and "begun with other settings" in capsys.readouterr().err
+    assert main([*other[:-2], "--start", str(bundle)]) == 2 and "has no densenet121 to begin with" in capsys.readouterr().err
     exams = cached_cohort(SimpleNamespace(exams=[own], run=run, cache=None, workers=1), Configuration.read(config))["validation"]
     kept = LesionLogits.load(run / "classifiers" / "vit" / "validation.npz")
     np.testing.assert_allclose(kept.logits, logits_of(bundle / "vit.onnx", exams).logits, atol=0.01)  # bfloat16, where it is native
-    with pytest.raises(InputError, match="has no densenet121 to begin with; it has vit, resnet18"):
-        network_file(bundle, "densenet121")
 
     assert main(["detector", *shared, "--config", str(config), "--device", "cpu"]) == 0
     assert main(["export", *shared, "-o", str(folder), "--name", "other", "--trained-on", "other balls"]) == 0
     training = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))["training"]
-    assert training["began_with"]["networks"] == ["vit", "resnet18"]
-    assert training["configuration"]["classifiers"]["vit"]["epochs"] == 0
-    assert training["configuration"]["classifiers"]["resnet18"]["epochs"] == 2
-    assert "Those of vit, resnet18 start at the weights of balls 0.1.0 instead" in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert list(training["began_with"]) == ["vit", "resnet18"]
+    assert {name: one["epochs"] for name, one in training["classifier_settings"].items()} == {"vit": 0, "resnet18": 2}
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "The weights of vit, resnet18 start at those of balls 0.1.0 (" in card and "those of training.classifier_settings" in card
+    # what was exported as the configuration is one
+    (tmp_path / "again.json").write_text(json.dumps(training["configuration"]))
+    assert Configuration.read(tmp_path / "again.json").detector == Configuration.read(config).detector
 
 
 def test_taken_classifiers_are_calibrated_on_what_the_trained_ones_say(exams_csv: Path, config: Path, trained: Path, bundle: Path):

@@ -21,11 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from training.bundle_weights import network_file
+
     configuration = chosen_configuration(args)
     backbones = args.backbone or BACKBONES
     if args.epochs is not None:
         epochs = {**configuration.classifiers.epochs, **dict.fromkeys(backbones, args.epochs)}
         configuration = dataclasses.replace(configuration, classifiers=dataclasses.replace(configuration.classifiers, epochs=epochs))
+    if args.start:
+        for name in backbones:  # said before hours of training, not after
+            network_file(args.start, name)
     exams = cached_cohort(args, configuration, args.start)
     if args.prepare_only:
         return
