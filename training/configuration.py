@@ -61,6 +61,8 @@ class DetectorSettings:
     #: Classes whose PKCP images take any of the K^4 choices; the others take the same slice in every phase.
     expanded_classes: tuple[str, ...] = CLASSES
     negative_share: float = 0.3
+    #: Share of those without a lesion that are drawn from slices in which the weights that training begins at see one by mistake.
+    hard_share: float = 0.0
     #: Share of the images that are drawn from slices with a small lesion, one nowhere larger than `small` of the image's side: few slices
     #: of an exam show it, and every exam being equally likely it is hardly seen.
     small_share: float = 0.0

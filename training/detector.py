@@ -30,7 +30,7 @@ from .average_precision import average_precision
 from .bundle_weights import DETECTOR, load_bundle_weights, network_file
 from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
-from .detector_batches import DetectorBatch, DetectorBatches
+from .detector_batches import DetectorBatch, DetectorBatches, HardNegative
 from .origins import origin_of, write_origin
 from .run_folder import (
     AveragedWeights,
@@ -48,6 +48,8 @@ GAINS = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
 #: Overlap at which the paper scores the detector, and the one for non-maximum suppression.
 MATCH_IOU = 0.40
 NMS_IOU = 0.45
+#: Score from which a false box makes a slice a hard one: what thresholds are later chosen among begins here.
+HARD_SCORE = 0.1
 
 
 def build_detector(settings: DetectorSettings, weights: Path | None = None) -> DetectionModel:
@@ -99,6 +101,10 @@ def train_detector(
     else:
         model = build_detector(settings, start)
     model = model.to(target, memory_format=torch.channels_last)
+    if start is not None and settings.hard_share:
+        hard = hard_negatives(model, exams["train"], target)
+        tqdm.write(f"{len(hard)} slices without a lesion in which {start.name} sees one")
+        batches = DetectorBatches(exams["train"], settings, seed=configuration.seed, hard=hard)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
@@ -166,6 +172,17 @@ def validate(model: nn.Module, exams: Sequence[CachedExam], device: torch.device
         "map40": average_precision(predictions, truths, MATCH_IOU),
         "empty_slices_above_0.3": float(np.mean(np.array(false_scores) > 0.3)) if false_scores else 0.0,
     }
+
+
+def hard_negatives(model: nn.Module, exams: Sequence[CachedExam], device: torch.device | str = "cpu") -> list[HardNegative]:
+    """Return the cached slices without a lesion in which the network sees one, by a score of HARD_SCORE or more."""
+    result = []
+    for number, exam in enumerate(tqdm(exams, desc="hard negatives", unit="exam", mininterval=5, leave=False)):
+        empty = [n for n, one in enumerate(exam.slices) if one.empty]
+        for place, boxes in zip(empty, detect(model, enlarged(exam.images[empty]), device, HARD_SCORE), strict=True):
+            if len(boxes):
+                result.append(HardNegative(number, place, boxes[:, :4] * (exam.images.shape[-1] / DETECTOR_SIZE)))
+    return result
 
 
 def enlarged(images: np.ndarray) -> np.ndarray:

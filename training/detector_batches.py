@@ -25,16 +25,28 @@ class DetectorBatch:
     owner: torch.Tensor
 
 
+@dataclass(frozen=True)
+class HardNegative:
+    """A cached slice without a lesion, by exam and place, and the boxes (m, 4), in its pixels, in which a detector sees one."""
+
+    exam: int
+    place: int
+    boxes: np.ndarray
+
+
 class DetectorBatches:
     """Draws batches; what an epoch holds depends only on the seed and the epoch's number.
 
-    An image shows a part of a slice, settings.view. A share of the images has no lesion, a share shows a small one, each slice with one
-    equally likely. Of the others every exam is equally likely, then every one of its slices; a share of them are PKCP composites: each
-    phase shows one of a lesion's K slices (pkcp.choices_of), and each lesion's box encloses its boxes in them.
+    An image shows a part of a slice, settings.view. A share of the images has no lesion, some of them from `hard`; a share shows a small
+    lesion, each slice with one equally likely. Of the others every exam is equally likely, then every one of its slices; a share of them
+    are PKCP composites: each phase shows one of a lesion's K slices (pkcp.choices_of), and each lesion's box encloses its boxes in them.
     """
 
-    def __init__(self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE) -> None:
-        self.exams, self.settings, self.seed = list(exams), settings, seed
+    def __init__(
+        self, exams: Sequence[CachedExam], settings: DetectorSettings, *, seed: int, size: int = DETECTOR_SIZE,
+        hard: Sequence[HardNegative] = (),
+    ) -> None:
+        self.exams, self.settings, self.seed, self._hard = list(exams), settings, seed, hard
         #: Side of the images in pixels, a multiple of the network's largest stride.
         self.size = max(1, round(size * settings.view / DETECTOR_STRIDE)) * DETECTOR_STRIDE
         self._view = self.size / size
@@ -57,19 +69,28 @@ class DetectorBatches:
     def _draw(self, rng: np.random.Generator, generator: torch.Generator) -> DetectorBatch:
         settings, n = self.settings, self.settings.batch
         raw = np.empty((n, len(PHASES), self._kept_size, self._kept_size), np.uint8)
-        boxes, present = [], []
+        # what the part shown is around need not be a lesion
+        boxes, around, present = [], [], []
         for row in range(n):
             if self._small and rng.random() < settings.small_share:
                 number, place = self._small[rng.integers(len(self._small))]
                 exam = self.exams[number]
                 raw[row], found = exam.images[place], exam.slices[place].boxes
+                shown = found
             else:
                 negative = self._negative and (rng.random() < settings.negative_share or not self._positive)
-                exam = self.exams[rng.choice(self._negative if negative else self._positive)]
-                raw[row], found = self._image(exam, bool(negative), rng)
+                if negative and self._hard and rng.random() < settings.hard_share:
+                    hard = self._hard[rng.integers(len(self._hard))]
+                    exam = self.exams[hard.exam]
+                    raw[row], found, shown = exam.images[hard.place], np.zeros((0, 4), np.float32), hard.boxes
+                else:
+                    exam = self.exams[rng.choice(self._negative if negative else self._positive)]
+                    raw[row], found = self._image(exam, bool(negative), rng)
+                    shown = found
             boxes.append(found)
+            around.append(shown)
             present.append(exam.present)
-        matrix, inverse = self._affine(rng, boxes)
+        matrix, inverse = self._affine(rng, around)
         grid = functional.affine_grid(torch.from_numpy(matrix), [n, 1, self.size, self.size], align_corners=False)
         images = functional.grid_sample(torch.from_numpy(raw).float().div_(255), grid, mode="bilinear", align_corners=False)
         # air stays air: below the window nothing is known any more that a shift could bring back

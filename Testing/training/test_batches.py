@@ -17,7 +17,8 @@ from training.cache import FRACTIONS, CachedExam, build_cache
 from training.cohort import read_exams_csv
 from training.composite_batches import CompositeBatches, View, cut, inside_box
 from training.configuration import CacheSettings, ClassifierSettings, DetectorSettings
-from training.detector_batches import DetectorBatches, composite_boxes, slices_with_small_lesions
+from training.detector import hard_negatives
+from training.detector_batches import DetectorBatches, HardNegative, composite_boxes, slices_with_small_lesions
 from training.truth import load_exam
 
 SETTINGS = CacheSettings(align_share=0.0)
@@ -165,6 +166,43 @@ def test_small_lesions_are_drawn_as_often_as_asked_and_ends_of_large_ones_are_no
         # kept slices are enlarged; without jitter a stretch of up to a tenth is left
         shown[share] = len(set(batch.owner[longest < 2 * side * 1.12].tolist()))
     assert shown[1.0] == 64 > shown[0.0]
+
+
+def test_hard_negatives_are_drawn_as_often_as_asked_and_shown_around_what_is_mistaken(cached: tuple[CachedExam, ...]):
+    number, place = next((n, k) for n, exam in enumerate(cached) for k, one in enumerate(exam.slices) if one.empty)
+    kept = cached[number].images.shape[-1]
+    corner = np.array([[0.0, 0.0, 0.1 * kept, 0.1 * kept]])
+    off = dict.fromkeys(("phase_dropout", "mixup", "pkcp_share", "intensity", "scale", "translation", "rotation"), 0.0)
+    marked = [dataclasses.replace(exam) for exam in cached]
+    images = np.array(marked[number].images)
+    images[place] = 0
+    images[place, :, : kept // 10, : kept // 10] = 255
+    marked[number].__dict__["images"] = images
+    hard = [HardNegative(number, place, corner)]
+    for share in (0.0, 1.0):
+        settings = DetectorSettings(batch=32, negative_share=1.0, hard_share=share, view=0.5, **off)
+        batch = next(DetectorBatches(marked, settings, seed=0, hard=hard).epoch(0))
+        assert not len(batch.boxes)
+        bright = [image.max() > 0.9 and (image > 0.02).float().mean() < 0.2 for image in batch.images]
+        assert all(bright) if share else sum(bright) < 8
+
+
+def test_hard_negatives_are_the_empty_slices_in_which_a_network_sees_a_lesion(cached: tuple[CachedExam, ...]):
+    class Bright(torch.nn.Module):
+        """Sees a lesion of 20 x 40 pixels in the middle of every image, the surer the brighter it is."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found = torch.tensor([DETECTOR_SIZE / 2, DETECTOR_SIZE / 2, 20.0, 40.0, 0.0]).repeat(len(images), 1)
+            found[:, 4] = images.amax((1, 2, 3)) * 0.15
+            return found[..., None]
+
+    dark = dataclasses.replace(cached[0])
+    dark.__dict__["images"] = np.array(dark.images) // 4
+    hard = hard_negatives(Bright(), [dark, *cached[1:]])
+    empty = {(n, place) for n, exam in enumerate(cached) for place, one in enumerate(exam.slices) if one.empty and n}
+    assert {(one.exam, one.place) for one in hard} == empty
+    half, kept = DETECTOR_SIZE / 2, cached[0].images.shape[-1]
+    np.testing.assert_allclose(hard[0].boxes * (DETECTOR_SIZE / kept), [[half - 10, half - 20, half + 10, half + 20]], atol=1e-3)
 
 
 def test_a_view_shows_a_part_of_the_slice_around_a_lesion_and_nothing_larger_or_smaller(cached: tuple[CachedExam, ...]):

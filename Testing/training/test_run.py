@@ -38,7 +38,7 @@ TINY = {
     "name": "tiny",
     "cohort": {"validation": 0.34, "test": 0.0},
     "cache": {"align_share": 0.0},
-    "detector": {"epochs": 2, "images_per_epoch": 2, "batch": 2},
+    "detector": {"epochs": 2, "images_per_epoch": 2, "batch": 2, "hard_share": 0.5},
     "classifiers": {
         "epochs": {"vit": 2, "resnet18": 2, "densenet121": 1}, "composites_per_epoch": 4, "batch": 4, "entity_weight": 0.5,
         "first_size": {"vit": 128, "resnet18": 64, "densenet121": 64}, "first_epochs": {"vit": 0, "resnet18": 1, "densenet121": 0},
