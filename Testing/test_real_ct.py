@@ -20,6 +20,8 @@ from PediatricLiverDxLib.rois import read_rois
 from PediatricLiverDxLib.vocabulary import PHASES
 from PediatricLiverDxLib.volumes import AlignedExam, Exam
 
+from training.lesion_matching import match
+
 MODELS = Path(__file__).resolve().parent.parent / "Resources" / "Models"
 
 pytestmark = [
@@ -106,20 +108,33 @@ def test_a_lesion_put_into_a_real_liver_is_found(shipped, tmp_path):
     deep = sitk.SignedMaurerDistanceMap(liver, insideIsPositive=True, squaredDistance=False, useImageSpacing=True)
     places = np.argwhere(sitk.GetArrayFromImage(deep) > 15)[:, ::-1]
     voxels = np.stack(np.meshgrid(*map(np.arange, volume.GetSize()), indexing="ij"), -1).transpose(2, 1, 0, 3)
-    found, others = 0, 0
+    found, others, before = 0, 0, _boxes_in(volume, shipped, tmp_path)
     for place in np.random.default_rng(0).choice(places, 5, replace=False).tolist():
         away = np.linalg.norm((voxels - place) * volume.GetSpacing(), axis=-1)
         inside = sitk.GetArrayFromImage(liver) / (1 + np.exp(away - 20))
         darker = sitk.GetImageFromArray((sitk.GetArrayFromImage(volume) - 30 * inside).round().astype(np.int16))
         darker.CopyInformation(volume)
-        sitk.WriteImage(darker, str(tmp_path / "darker.nii.gz"))
-        aligned = align(read_exam(files={"PC": tmp_path / "darker.nii.gz"}))
-        x, y, z = volume.TransformIndexToPhysicalPoint(place)
-        centre = aligned.grid.ras_to_index(np.array([[-x, -y, z]]))[0] + 0.5
-        boxes = [roi.index_box(aligned.grid) for roi in shipped.detector.find(aligned)]
-        hits = [all(box[axis] < centre[axis] < box[axis + 3] for axis in range(3)) for box in boxes]
-        found, others = found + any(hits), others + hits.count(False)
+        grid, boxes = _boxes_in(darker, shipped, tmp_path)
+        corners = [np.array(volume.TransformContinuousIndexToPhysicalPoint(corner)) * (-1, -1, 1) for corner in _corners_of(inside > 0.5)]
+        corners = grid.ras_to_index(np.array(corners)) + 0.5
+        truth = (*corners.min(0), *corners.max(0))
+        matching = match([truth], boxes)
+        found, others = found + (matching.false_positives < len(boxes)), others + matching.false_positives
+        assert match([truth], before[1]).false_positives == len(before[1]), "seen where there is nothing"
     assert found >= 4 and others <= 2
+
+
+def _boxes_in(volume: sitk.Image, shipped, folder: Path):
+    """Return the grid of a plain phase as it is read, and the index boxes of what is found in it."""
+    sitk.WriteImage(volume, str(folder / "plain.nii.gz"))
+    aligned = align(read_exam(files={"PC": folder / "plain.nii.gz"}))
+    return aligned.grid, [roi.index_box(aligned.grid) for roi in shipped.detector.find(aligned)]
+
+
+def _corners_of(mask: np.ndarray) -> np.ndarray:
+    """Return the two outer corners (x, y, z) of a mask (z, y, x) as continuous indices."""
+    inside = np.argwhere(mask)[:, ::-1]
+    return np.array([inside.min(0) - 0.5, inside.max(0) + 0.5]).tolist()
 
 
 def test_a_roi_drawn_in_the_patient_is_read_and_written_where_it_was_drawn(real, shipped, tmp_path):

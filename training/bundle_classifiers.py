@@ -94,4 +94,7 @@ def _origin(bundle: Bundle, name: str) -> dict[str, Any]:
     """
     training = bundle.document["training"]
     own = {"bundle": name, "trained_on": bundle.info.trained_on, "phantoms": bool(training.get("phantoms"))}
-    return training.get("classifiers_of", own | {key: training[key] for key in _ACCOUNT if key in training})
+    kept = {key: training[key] for key in _ACCOUNT if key in training}
+    if "began_with" in kept:
+        kept["began_with"] = {network: origin for network, origin in kept["began_with"].items() if network in BACKBONES}
+    return training.get("classifiers_of", own | kept)

@@ -108,6 +108,9 @@ def train_classifier(
     optimiser = _optimiser(nn.ModuleList([model, entity_layer]), settings, settings.learning_rate[name])
     key = training_key(settings, configuration.seed, exams, name, start=pretrained or start)
     first = _resume(folder / "checkpoint.pt", key, model, entity_layer, average, optimiser)
+    if first == 0:
+        for result in ("weights.safetensors", "validation.npz"):
+            (folder / result).unlink(missing_ok=True)  # of another training, which what follows does not describe
     configuration.write(folder / "configuration.json")
     write_origin(folder, origin)
     with SummaryWriter(str(folder / "tensorboard")) as board:

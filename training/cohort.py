@@ -30,6 +30,8 @@ LOCKED_COHORT = "prospective"
 
 SPLITS = ("train", "validation", "test")
 SPLITS_FILE = "splits.csv"
+#: What splits.csv says of a patient, by whether it is a phantom; empty or missing is not known, and counts as none.
+PHANTOM = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True)
@@ -187,17 +189,20 @@ def split_of_run(
 
 
 def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start: Path | None = None) -> None:
-    """Write the run's splits.csv: exam_id, patient_id, split; and what a bundle that it began with had seen.
+    """Write the run's splits.csv: exam_id, patient_id, split, phantom; and what a bundle that it began with had seen.
 
     Patients that this run or `start`'s knew before and who have no exam in it now stay in it, without an exam: its weights know them.
     """
-    rows = [(exam.exam_id, exam.patient_id, name) for name in splits for exam in splits[name]]
-    present = {patient for _, patient, _ in rows}
-    rows += [("", patient, name) for patient, name in _known_patients(run, start).items() if patient not in present]
+    rows = [(exam.exam_id, exam.patient_id, name, PHANTOM[is_phantom(exam)]) for name in splits for exam in splits[name]]
+    present = {patient for _, patient, _, _ in rows}
+    phantoms = _known_phantoms(run, start)
+    rows += [
+        ("", patient, name, PHANTOM[patient in phantoms]) for patient, name in _known_patients(run, start).items() if patient not in present
+    ]
     part = run / (SPLITS_FILE + ".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["exam_id", "patient_id", "split"])
+        writer.writerow(["exam_id", "patient_id", "split", "phantom"])
         writer.writerows(rows)
     part.replace(run / SPLITS_FILE)
     write_seen(run, seen_before(run, start))
@@ -206,6 +211,31 @@ def write_splits(run: Path, splits: Mapping[str, Iterable[ExamRecord]], *, start
 def patients_of_weights(run: Path) -> list[str]:
     """Return whom a run's weights were trained or tuned on, those before it included, whose exams need not be at hand any more."""
     return [patient for patient, side in _known_patients(run, None).items() if side != "test"]
+
+
+def exams_of_run(run: Path) -> dict[str, int]:
+    """Return how many exams a run trains on and validates with."""
+    rows = _split_rows(run / SPLITS_FILE)
+    return {split: sum(row["split"] == split and bool(row["exam_id"]) for row in rows) for split in ("train", "validation")}
+
+
+def knows_phantoms_only(run: Path) -> bool:
+    """Tell whether nobody whom a run's weights were trained or tuned on, those before it included, is a patient of flesh and blood."""
+    return set(patients_of_weights(run)) <= _known_phantoms(run, None)
+
+
+def is_phantom(record: ExamRecord) -> bool:
+    """Tell whether the step phantom wrote an exam: its truth lies beside its lesions."""
+    return record.lesions is not None and (record.lesions.parent / "truth.json").is_file()
+
+
+def _known_phantoms(run: Path, start: Path | None) -> set[str]:
+    """Return the patients whom splits.csv of the run, or of the one that the weights in `start` are of, calls phantoms."""
+    runs = [run] if start is None or start.is_dir() else [run, start.resolve().parent.parent]
+    return {
+        row["patient_id"] for one in runs if (one / SPLITS_FILE).is_file() for row in _split_rows(one / SPLITS_FILE)
+        if row.get("phantom") == PHANTOM[True]
+    }
 
 
 def _known_patients(run: Path, start: Path | None) -> dict[str, str]:
@@ -226,11 +256,15 @@ def _known_patients(run: Path, start: Path | None) -> dict[str, str]:
 
 
 def _read_splits(path: Path) -> dict[str, str]:
+    return {row["patient_id"]: row["split"] for row in _split_rows(path)}
+
+
+def _split_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     if any(row.get("split") not in SPLITS or not row.get("patient_id") for row in rows):
         raise InputError(f"{path.name} of a run is no list of exam_id, patient_id and split; give the folder that training wrote")
-    return {row["patient_id"]: row["split"] for row in rows}
+    return rows
 
 
 def _record(row: Mapping[str, str], folder: Path) -> ExamRecord:

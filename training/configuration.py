@@ -61,14 +61,15 @@ class DetectorSettings:
     #: Classes whose PKCP images take any of the K^4 choices; the others take the same slice in every phase.
     expanded_classes: tuple[str, ...] = CLASSES
     negative_share: float = 0.3
-    #: Share of those without a lesion that are drawn from slices in which the weights that training begins at see one by mistake.
+    #: Share of those without a lesion that are drawn from slices in which the weights that training begins at (--start) see one by mistake.
     hard_share: float = 0.0
-    #: Share of the images that are drawn from slices with a small lesion, one nowhere larger than `small` of the image's side: few slices
-    #: of an exam show it, and every exam being equally likely it is hardly seen.
+    #: Share of the images that are drawn from slices with a small lesion, one that no slice in the cache shows larger than `small` of
+    #: the image's side: few slices of an exam show it, and every exam being equally likely it is hardly seen.
     small_share: float = 0.0
     small: float = 0.1
     phase_dropout: float = 0.35
-    #: Side of the square of a slice that a training image shows, as a fraction of the slice's: around one of its lesions where it has any.
+    #: Side of the square of a slice that a training image shows, as a fraction of the slice's: around one of its lesions, or of what was
+    #: taken for one, where it has any.
     #: Nothing but convolutions looks at it, so less than 1 costs less, the square of it, and teaches the same.
     view: float = 1.0
     scale: float = 0.35

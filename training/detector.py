@@ -6,6 +6,7 @@ and images that are slices of four phases.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from .cache import CachedExam
 from .configuration import Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches, HardNegative
 from .origins import origin_of, write_origin
+from .plain_json import write_json
 from .run_folder import (
     AveragedWeights,
     append_history,
@@ -50,6 +52,8 @@ MATCH_IOU = 0.40
 NMS_IOU = 0.45
 #: Score from which a false box makes a slice a hard one: what thresholds are later chosen among begins here.
 HARD_SCORE = 0.1
+#: In the detector's folder: the hard negatives of its training.
+HARD_FILE = "hard_negatives.json"
 
 
 def build_detector(settings: DetectorSettings, weights: Path | None = None) -> DetectionModel:
@@ -88,6 +92,8 @@ def train_detector(
     settings = configuration.detector
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    if start is not None and start.resolve() == (folder / "weights.safetensors").resolve():
+        raise InputError("a training cannot begin at the weights that it is to replace; give a new run")
     target = pick_device(device)
     torch.manual_seed(configuration.seed)
     batches = DetectorBatches(exams["train"], settings, seed=configuration.seed)
@@ -101,15 +107,15 @@ def train_detector(
     else:
         model = build_detector(settings, start)
     model = model.to(target, memory_format=torch.channels_last)
-    if start is not None and settings.hard_share:
-        hard = hard_negatives(model, exams["train"], target)
-        tqdm.write(f"{len(hard)} slices without a lesion in which {start.name} sees one")
-        batches = DetectorBatches(exams["train"], settings, seed=configuration.seed, hard=hard)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)
     key = training_key(settings, configuration.seed, exams, start=start)
     first = _resume(folder / "checkpoint.pt", key, model, average, optimiser)
+    if first == 0:
+        (folder / "weights.safetensors").unlink(missing_ok=True)  # of another training, which what follows does not describe
+    if start is not None and settings.hard_share:
+        batches = DetectorBatches(exams["train"], settings, seed=configuration.seed, hard=_hard_of_run(folder, average.model, exams, first))
     configuration.write(folder / "configuration.json")
     write_origin(folder, origin)
     last = min(settings.epochs, stop_after if stop_after is not None else settings.epochs)
@@ -183,6 +189,17 @@ def hard_negatives(model: nn.Module, exams: Sequence[CachedExam], device: torch.
             if len(boxes):
                 result.append(HardNegative(number, place, boxes[:, :4] * (exam.images.shape[-1] / DETECTOR_SIZE)))
     return result
+
+
+def _hard_of_run(folder: Path, model: nn.Module, exams: dict[str, Sequence[CachedExam]], first: int) -> list[HardNegative]:
+    """Return the hard negatives that a training began with: found by its first weights, which only its first epoch still has, and kept."""
+    path = folder / HARD_FILE
+    if first == 0 or not path.is_file():
+        found = hard_negatives(model, exams["train"], next(model.parameters()).device)
+        tqdm.write(f"{len(found)} slices without a lesion in which the first weights see one")
+        write_json(path, [{"exam": one.exam, "place": one.place, "boxes": one.boxes.tolist()} for one in found])
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return [HardNegative(one["exam"], one["place"], np.array(one["boxes"], np.float32)) for one in kept]
 
 
 def enlarged(images: np.ndarray) -> np.ndarray:

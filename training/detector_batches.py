@@ -120,22 +120,22 @@ class DetectorBatches:
         place = rng.choice([n for n, one in enumerate(exam.slices) if len(one.boxes)])
         return exam.images[place], exam.slices[place].boxes
 
-    def _affine(self, rng: np.random.Generator, boxes: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def _affine(self, rng: np.random.Generator, around: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return maps from output to input in grid_sample's coordinates (n, 2, 3), and their inverses."""
-        settings, n = self.settings, len(boxes)
+        settings, n = self.settings, len(around)
         angle = np.deg2rad(rng.uniform(-settings.rotation, settings.rotation, n))
         scale = self._view * np.exp(rng.uniform(-settings.scale, settings.scale, (n, 1)) + rng.uniform(-0.1, 0.1, (n, 2)))
         full = np.tile(np.eye(3), (n, 1, 1))
         full[:, 0, 0], full[:, 0, 1] = np.cos(angle) * scale[:, 0], -np.sin(angle) * scale[:, 1]
         full[:, 1, 0], full[:, 1, 1] = np.sin(angle) * scale[:, 0], np.cos(angle) * scale[:, 1]
         full[:, :2, 2] = rng.uniform(-2 * settings.translation, 2 * settings.translation, (n, 2))
-        full[:, :2, 2] += np.array([self._middle(rng, found) for found in boxes])
+        full[:, :2, 2] += np.array([self._middle(rng, boxes) for boxes in around])
         return full[:, :2].astype(np.float32), np.linalg.inv(full)[:, :2]
 
     def _middle(self, rng: np.random.Generator, boxes: np.ndarray) -> np.ndarray:
         """Draw the middle (x, y) of the part of a slice that is shown, in grid_sample's coordinates.
 
-        Before jitter that part holds the middle of one of the lesions.
+        Before jitter that part holds the middle of one of the boxes, lesions or what was taken for one.
         """
         most = 1 - self._view
         if most <= 0:

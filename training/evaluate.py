@@ -249,7 +249,10 @@ def _tumour_free(exams: Sequence[dict], draws: int, seed: int) -> dict[str, Any]
 def _by_verdict(
     exams: Sequence[dict], found: Sequence[dict | None], patients: np.ndarray, draws: int, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Return for each of the gate's verdicts on exams with a tumour how often benign or malignant is right; nothing found is wrong."""
+    """Return for each of the gate's verdicts on exams with a tumour how often benign or malignant is right; nothing found is wrong.
+
+    Where all exams are right, or all wrong, drawing them again says nothing: there is no interval.
+    """
     right = np.array([
         one is not None and (_decision(one) in MALIGNANT) == (exam["class"] in MALIGNANT) for exam, one in zip(exams, found, strict=True)
     ], float)
@@ -261,7 +264,8 @@ def _by_verdict(
             share = bootstrap_interval(lambda rows, inside=inside: float(inside[rows].mean()), patients[own], draws=draws, seed=seed)
             result[verdict] = {
                 "exams": int(own.sum()), "patients": len(np.unique(patients[own])), "accuracy": float(inside.mean()),
-                "ci95": list(share.bounds) if share.bounds else None,
+                "ci95": list(share.bounds) if share.bounds and 0 < inside.mean() < 1 else None,
+                "nothing_found": sum(one is None for one, here in zip(found, own, strict=True) if here),
             }
     return result
 

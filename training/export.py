@@ -23,7 +23,7 @@ from tqdm import tqdm
 from .bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from .cache import CachedExam
 from .classifiers import LesionLogits, load_backbone
-from .cohort import ExamRecord, patients_of_weights
+from .cohort import ExamRecord, is_phantom, knows_phantoms_only, patients_of_weights
 from .configuration import Configuration, classifier_settings_of_run, own_settings
 from .detector import NMS_IOU, build_detector, enlarged
 from .model_card import model_card
@@ -72,7 +72,7 @@ def export_bundle(
     folder.mkdir(parents=True)
     before = seen_before(run)
     seen = before["seen"] if before else None
-    phantoms = only_phantoms(records, before)
+    phantoms = only_phantoms(records, run, before)
     account: dict[str, Any] = {"configuration": asdict(configuration)}
     # what trained them need not be what trained the detector, nor the same for all
     del account["configuration"]["classifiers"]
@@ -80,7 +80,7 @@ def export_bundle(
         account["classifier_settings"] = {
             backbone: own_settings(classifier_settings_of_run(run, backbone), backbone) for backbone in trained
         }
-    origins = {folder.name: read_origin(folder) for folder in (run / "detector", *(run / "classifiers" / name for name in trained))}
+    origins = {one.name: read_origin(one) for one in (run / "detector", *(run / "classifiers" / name for name in trained))}
     account["began_with"] = {name: origin for name, origin in origins.items() if origin}
     if taken:
         arrays, logits = dict(taken.heads), {}
@@ -89,6 +89,7 @@ def export_bundle(
             logits[backbone] = logits_of(folder / f"{backbone}.onnx", exams["validation"])
         calibration, kept = calibrated_anew(taken, logits)
         account |= {"classifiers_of": taken.origin, "calibration_kept": kept}
+        account["trained_on"] = trained_on
         trained_on = both_trained_on(trained_on, taken.origin["trained_on"])
     else:
         arrays, logits = {}, {}
@@ -155,20 +156,18 @@ def intended_use_of(phantoms: bool, taken: BundleClassifiers | None) -> str:
     return f"{INTENDED_USE} {CLASSIFIERS_OF_PHANTOMS}" if taken and taken.origin["phantoms"] else INTENDED_USE
 
 
-def only_phantoms(records: dict[str, Sequence[ExamRecord]], before: Mapping[str, Any] | None = None) -> bool:
-    """Say whether every exam is one that the step phantom wrote, its truth beside its lesions, and so is what the run began with.
+def only_phantoms(records: dict[str, Sequence[ExamRecord]], run: Path, before: Mapping[str, Any] | None) -> bool:
+    """Say whether every exam is a phantom, and so is everyone whom the run's weights know, those that it began with included.
 
     before: as seen_exams.seen_before returns it.
     """
     every = (one for split in records.values() for one in split)
-    return (before is None or before["phantoms"]) and all(
-        one.lesions is not None and (one.lesions.parent / "truth.json").is_file() for one in every
-    )
+    return (before is None or before["phantoms"]) and knows_phantoms_only(run) and all(map(is_phantom, every))
 
 
 def describe_training(records: dict[str, Sequence[ExamRecord]], run: Path) -> str:
     """Return what a bundle of phantoms was trained on, in one sentence; raise InputError when there are other exams."""
-    if not only_phantoms(records, seen_before(run)):
+    if not only_phantoms(records, run, seen_before(run)):
         raise InputError(
             "the exams, or those of the bundle that the run began with, are not all phantoms; say in one sentence with --trained-on what "
             "the bundle was trained on"

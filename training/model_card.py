@@ -95,10 +95,9 @@ def _told(origin: dict[str, Any]) -> str:
 
 
 def _configuration(training: dict[str, Any]) -> str:
-    if "classifiers_of" not in training:
-        return "training.classifier_settings"
+    where, account = ("training.classifiers_of", training["classifiers_of"]) if "classifiers_of" in training else ("training", training)
     # bundles before 0.7.0 kept the settings of detector and classifiers together
-    return f"training.classifiers_of.{'classifier_settings' if 'classifier_settings' in training['classifiers_of'] else 'configuration'}"
+    return f"{where}.{'classifier_settings' if 'classifier_settings' in account else 'configuration'}"
 
 
 def _calibration_kept(training: dict[str, Any]) -> list[str]:
@@ -181,8 +180,9 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         f"- Calibration error of stage 1: {_number(pipeline['calibration_error'])}",
     ]
     lines += [
-        f"- Gate says {verdict}: benign or malignant right in {_value(one['accuracy'], one['ci95'])} of {one['exams']} exams, "
-        f"{one['patients']} patients" for verdict, one in metrics.get("stage1_by_verdict", {}).items()
+        f"- Gate says {verdict}: benign or malignant, by the detector's surest lesion, right in {_value(one['accuracy'], one['ci95'])} of "
+        f"{one['exams']} exams, {one['patients']} patients; nothing found, which counts as wrong, in {one['nothing_found']}"
+        for verdict, one in metrics.get("stage1_by_verdict", {}).items()
     ]
     if metrics.get("tumour_free"):
         free = metrics["tumour_free"]

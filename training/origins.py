@@ -1,7 +1,7 @@
 """Where the weights of a run's networks began, when not at random: kept beside each network, for the bundle and its card to tell.
 
 An origin is {"bundle": name and version, "trained_on", "exams": by split}, and "began_with", the origin of that bundle's own network, where
-it has one; or {"trunk": name of a file}.
+it has one; the same with "bundle" EARLIER_RUN for the weights of a run; or {"trunk": name of a file}.
 """
 
 from __future__ import annotations
@@ -13,20 +13,27 @@ from typing import Any
 from PediatricLiverDxLib.bundle import read_bundle
 
 from .bundle_weights import DETECTOR
+from .cohort import exams_of_run, knows_phantoms_only
 from .plain_json import write_json
 
 ORIGIN_FILE = "origin.json"
+#: A run has no name that could be told: its folder may be called after anything.
+EARLIER_RUN = "an earlier run"
 
 
 def origin_of(start: Path | None, network: str) -> dict[str, Any] | None:
     """Return the origin of a network, DETECTOR or a backbone, whose training begins at `start`; None where that is at random weights.
 
-    start: a bundle's folder, or RUN/detector/weights.safetensors, which began where RUN's detector did.
+    start: a bundle's folder, or RUN/detector/weights.safetensors.
     """
     if start is None:
         return None
     if not start.is_dir():
-        return read_origin(start.resolve().parent)
+        folder = start.resolve().parent
+        kind = "computer-made phantoms" if knows_phantoms_only(folder.parent) else "exams that its splits.csv lists"
+        before = read_origin(folder)
+        own = {"bundle": EARLIER_RUN, "trained_on": kind, "exams": exams_of_run(folder.parent)}
+        return own | ({"began_with": before} if before else {})
     bundle = read_bundle(start)
     training = bundle.document.get("training", {})
     taken = training.get("classifiers_of") if network != DETECTOR else None

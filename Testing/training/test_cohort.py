@@ -13,6 +13,7 @@ from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 from training import seen_exams
 from training.cohort import (
     ExamRecord,
+    knows_phantoms_only,
     patients_of_weights,
     read_exams_csv,
     split_by_patient,
@@ -115,6 +116,25 @@ def test_patients_are_known_to_weights_of_weights(tmp_path: Path, exam_folder: P
     write_splits(tmp_path / "SECOND", split_of_run(other, settings, tmp_path / "SECOND", start=begun[0]), start=begun[0])
     after = split_of_run([*first, *other], settings, tmp_path / "THIRD", start=begun[1])
     assert all(ids(before[name]) < ids(after[name]) for name in before)
+
+
+def test_weights_that_once_saw_children_never_know_phantoms_only(tmp_path: Path, exam_folder: Path):
+    """FIRST began at random with children, SECOND goes on from it with phantoms; nothing but FIRST's splits.csv tells."""
+    settings = CohortSettings(validation=0.25, test=0.0)
+    (tmp_path / "truth.json").touch()
+    children = [record(f"a{i}", f"a{i}", exam_folder, CLASSES[i % 4]) for i in range(8)]
+    phantoms = [
+        replace(record(f"b{i}", f"b{i}", exam_folder, CLASSES[i % 4]), lesions=tmp_path / "lesions.nrrd") for i in range(8)
+    ]
+    runs = (("FIRST", children, None), ("ALONE", phantoms, None), ("SECOND", phantoms, "FIRST"), ("THIRD", phantoms, "ALONE"))
+    for name, exams, start in runs:
+        weights = tmp_path / start / "detector" / "weights.safetensors" if start else None
+        (tmp_path / name / "detector").mkdir(parents=True)
+        write_splits(tmp_path / name, split_of_run(exams, settings, tmp_path / name, start=weights), start=weights)
+    assert [knows_phantoms_only(tmp_path / name) for name in ("FIRST", "ALONE", "SECOND", "THIRD")] == [False, True, False, True]
+    # a run of before does not say who is a phantom
+    (tmp_path / "ALONE" / "splits.csv").write_text("exam_id,patient_id,split\nb0,b0,train\n")
+    assert not knows_phantoms_only(tmp_path / "ALONE")
 
 
 def test_a_bundle_has_seen_whom_its_first_weights_knew(tmp_path: Path, exam_folder: Path):

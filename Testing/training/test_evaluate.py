@@ -83,8 +83,10 @@ def test_the_gates_verdicts_are_held_against_what_was_right():
     exams[4] |= {"found": [], "matched": [None]}
     found = measure(exams, draws=50)["stage1_by_verdict"]
     assert {verdict: (one["exams"], one["accuracy"]) for verdict, one in found.items()} == {"trust": (8, 1.0), "look": (4, 0.25)}
-    assert found["trust"]["ci95"] == [1, 1] and 0 <= found["look"]["ci95"][0] < 0.25 < found["look"]["ci95"][1]
-    assert "Gate says look: benign or malignant right in 0.250" in model_card(document(measure(exams, draws=50)))
+    assert found["trust"]["ci95"] is None and 0 <= found["look"]["ci95"][0] < 0.25 < found["look"]["ci95"][1]
+    assert found["trust"]["nothing_found"] == 0 and found["look"]["nothing_found"] == 1
+    card = model_card(document(measure(exams, draws=50)))
+    assert "right in 1.000 (no interval) of 8 exams, 8 patients; nothing found, which counts as wrong, in 0" in card
 
 
 def test_exams_without_a_tumour_are_measured_on_their_own():

@@ -17,6 +17,7 @@ from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.vocabulary import HEADS, InputError
 from safetensors.torch import load_file
 
+from training import detector
 from training.__main__ import STEPS, main
 from training.bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
@@ -122,6 +123,29 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(exams_csv:
     _assert_same(resumed, trained / "detector" / "weights.safetensors")
 
 
+def test_a_resumed_training_keeps_the_hard_negatives_that_it_began_with(
+    exams_csv: Path, config: Path, bundle: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(detector, "HARD_SCORE", 0.0)  # a hardly trained network is sure of nothing
+    arguments = SimpleNamespace(exams=[exams_csv], run=tmp_path, cache=trained / "cache", workers=1)
+    configuration = Configuration.read(config)
+    exams = cached_cohort(arguments, configuration)
+    weights = {}
+    for name, stops in (("whole", (None,)), ("halves", (1, None)), ("none hard", (None,))):
+        settings = dataclasses.replace(configuration.detector, hard_share=0.0 if name == "none hard" else 0.9, negative_share=0.9)
+        for stop in stops:
+            weights[name] = train_detector(
+                exams, dataclasses.replace(configuration, detector=settings), tmp_path / name, device="cpu", start=bundle, stop_after=stop,
+            )
+    kept = json.loads((tmp_path / "halves" / "hard_negatives.json").read_text(encoding="utf-8"))
+    assert len(kept) == sum(one.empty for exam in exams["train"] for one in exam.slices)
+    _assert_same(weights["whole"], weights["halves"])
+    with pytest.raises(AssertionError):
+        _assert_same(weights["whole"], weights["none hard"])
+    with pytest.raises(InputError, match="the weights that it is to replace"):
+        train_detector(exams, configuration, tmp_path / "whole", device="cpu", start=weights["whole"])
+
+
 def test_a_resume_with_other_settings_or_exams_is_refused(tmp_path: Path):
     settings, exams = Configuration().classifiers, {"train": [SimpleNamespace(exam_id="e1")], "validation": []}
     key = training_key(settings, 0, exams, "vit")
@@ -207,7 +231,11 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
     assert origin_of(folder, "vit") == {"bundle": "balls 0.1.0", "trained_on": "balls of four kinds", "exams": before["exams"]}
     assert origin_of(folder, "detector")["began_with"]["bundle"] == "balls 0.1.0"
     assert origin_of(folder, "detector")["exams"] == after["exams"]
-    assert origin_of(run / "detector" / "weights.safetensors", "detector") == after["began_with"]["detector"]
+    assert origin_of(run / "detector" / "weights.safetensors", "detector") == {
+        "bundle": "an earlier run", "trained_on": "exams that its splits.csv lists", "exams": after["exams"],
+        "began_with": after["began_with"]["detector"],
+    }
+    assert origin_of(folder, "detector")["trained_on"] == "other balls"
 
 
 def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path, capsys):
@@ -237,6 +265,16 @@ def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path,
     assert {name: one["epochs"] for name, one in training["classifier_settings"].items()} == {"vit": 0, "resnet18": 2}
     card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "The weights of vit, resnet18 start at those of balls 0.1.0 (" in card and "those of training.classifier_settings" in card
+    # whoever takes these over is told where they began, and keeps where its own detector did
+    document = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
+    document["training"]["began_with"]["detector"] = {"bundle": "none of theirs"}
+    (folder / "bundle.json").write_text(json.dumps(document), encoding="utf-8")
+    write_seen(tmp_path, {"seen": training["seen"]})
+    taken = take_classifiers(folder, tmp_path).origin
+    assert list(taken["began_with"]) == ["vit", "resnet18"]
+    own = {"detector": {"bundle": "ours 3", "trained_on": "balls", "exams": {}}}
+    told = model_card({**document, "training": {**training, "classifiers_of": taken, "began_with": own}})
+    assert "The weights of detector start at those of ours 3" in told and "vit, resnet18 start at those of balls 0.1.0" in told
     # what was exported as the configuration is one
     (tmp_path / "again.json").write_text(json.dumps(training["configuration"]))
     assert Configuration.read(tmp_path / "again.json").detector == Configuration.read(config).detector
