@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import json
 import re
 import subprocess
 import sys
@@ -129,3 +131,33 @@ def used_names(tree: ast.AST) -> set[str]:
 def test_links_of_the_readme_lead_somewhere():
     targets = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
+
+
+def test_the_figures_in_the_readme_are_those_of_the_shipped_bundle():
+    """Every row of the table of phantom figures, to two decimals; they are set by hand."""
+    metrics = json.loads((ROOT / "Resources/Models/phantom/bundle.json").read_text(encoding="utf-8"))["metrics"]
+    found, free = metrics["pipeline"]["detection"], metrics["tumour_free"]
+    exams = f"{metrics['exams']} exams"
+    expected = {
+        "detection on composites, mAP at IoU 0.40": (found["map40"], found["map40_ci95"], exams),
+        f"lesions found in 3D (IoU from {found['hit_iou']})": (
+            found["sensitivity_3d"], found["sensitivity_3d_ci95"], f"{found['lesions']} lesions"),
+        "lesions of 10 mm and more found in 3D": (
+            found["sensitivity_3d_measurable"], found["sensitivity_3d_measurable_ci95"], f"{found['lesions_measurable']} lesions"),
+        "largest lesion of an exam found": (found["sensitivity_largest"], found["sensitivity_largest_ci95"], exams),
+        "false positives per exam": (found["false_positives_per_exam"], found["false_positives_per_exam_ci95"], exams),
+        "exams without a tumour in which nothing is found": (
+            free["specificity"], free["specificity_ci95"], f"{free['exams']} exams without a tumour"),
+    }
+    names = {"stage1": "benign or malignant", "benign_subtype": "HH or OBHT", "malignant_subtype": "HB or OMHT"}
+    for (head, name), (part, where) in itertools.product(names.items(), (("pipeline", ""), ("true_rois", ", on true boxes"))):
+        one = metrics[part][head]
+        expected[f"{name}, AUC{where}"] = (one["auc"], one["ci95"], f"{one['patients']} exams")
+    for verdict, one in metrics["stage1_by_verdict"].items():
+        if verdict in ("trust", "look"):
+            expected[f"benign or malignant right where the gate says {verdict}"] = (one["accuracy"], one["ci95"], f"{one['exams']} exams")
+    rows = {
+        name: f"| {name} | {value:.2f} | {low:.2f} to {high:.2f} | {unit} |" for name, (value, (low, high), unit) in expected.items()
+    }
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| phantom figures |")[1].split("\n\n")[0].splitlines()[2:]
+    assert sorted(table) == sorted(rows.values())

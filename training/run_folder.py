@@ -15,7 +15,8 @@ from PediatricLiverDxLib.vocabulary import InputError
 from torch import nn
 from tqdm import tqdm
 
-from .configuration import ClassifierSettings, DetectorSettings, own_settings
+from .bundle_weights import DETECTOR
+from .configuration import ClassifierSettings, Configuration, DetectorSettings, own_settings
 from .plain_json import plain
 
 
@@ -73,6 +74,20 @@ def resumable_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     return state
 
 
+def refuse_other_training(
+    run: Path, network: str, configuration: Configuration, exams: Mapping[str, Sequence[Any]], start: Path | None
+) -> None:
+    """Raise InputError when the run holds another training of a network, DETECTOR or a backbone, than this would be.
+
+    exams: "train" and "validation", whatever has an exam_id; start: as in training_key.
+    """
+    is_detector = network == DETECTOR
+    settings = configuration.detector if is_detector else configuration.classifiers
+    own = {split: exams[split] for split in ("train", "validation")}
+    key = training_key(settings, configuration.seed, own, "" if is_detector else network, start)
+    resumable_checkpoint((run if is_detector else run / "classifiers") / network / "checkpoint.pt", key)
+
+
 def training_key(
     settings: DetectorSettings | ClassifierSettings, seed: int, exams: Mapping[str, Sequence[Any]], name: str = "",
     start: Path | None = None,
@@ -82,7 +97,12 @@ def training_key(
     start: the file that these come from, None where they are drawn at random.
     """
     ids = {split: [exam.exam_id for exam in exams[split]] for split in sorted(exams)}
-    decisive = [own_settings(settings, name), seed, ids, *([hashlib.sha256(start.read_bytes()).hexdigest()] if start else [])]
+    decisive = [own_settings(settings, name), seed, ids]
+    if start is not None:
+        try:
+            decisive.append(hashlib.sha256(start.read_bytes()).hexdigest())
+        except OSError as error:
+            raise InputError(f"{start.name}, where training is to begin, cannot be read: {error.strerror}; give another file") from None
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

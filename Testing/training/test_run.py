@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -121,6 +122,21 @@ def test_a_resumed_training_gives_the_weights_of_an_uninterrupted_one(exams_csv:
     for stop in (1, None):
         resumed = train_detector(exams, configuration, tmp_path / "detector", device="cpu", stop_after=stop)
     _assert_same(resumed, trained / "detector" / "weights.safetensors")
+
+
+def test_a_refused_start_leaves_no_trace_in_the_run(
+    exams_csv: Path, config: Path, bundle: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    other = exams_csv.with_name("strangers.csv")
+    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
+    other.write_text("\n".join([header, *(f"strange-{row}".replace(",patient-", ",strange-patient-") for row in rows)]) + "\n")
+    before = (run / "splits.csv").read_bytes()
+    for step in (["detector"], ["classifiers", "--backbone", "vit"]):
+        arguments = [*step, "--exams", str(other), "--run", str(run), "--workers", "1", "--device", "cpu", "--start", str(bundle)]
+        assert main(arguments) == 2 and "other settings or exams" in capsys.readouterr().err
+    assert (run / "splits.csv").read_bytes() == before and not (run / "seen.json").exists()
 
 
 def test_a_resumed_training_keeps_the_hard_negatives_that_it_began_with(
@@ -253,6 +269,7 @@ def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path,
     # it goes on from there and from nowhere else
     other = ["classifiers", *shared, "--config", str(config), "--device", "cpu", "--backbone", "resnet18"]
     assert main(other) == 2 and "begun with other settings" in capsys.readouterr().err
+    assert main([*other, "--pretrained", str(tmp_path / "none.pth")]) == 2 and "none.pth, where training" in capsys.readouterr().err
     assert main([*other[:-2], "--start", str(bundle)]) == 2 and "has no densenet121 to begin with" in capsys.readouterr().err
     exams = cached_cohort(SimpleNamespace(exams=[own], run=run, cache=None, workers=1), Configuration.read(config))["validation"]
     kept = LesionLogits.load(run / "classifiers" / "vit" / "validation.npz")

@@ -28,10 +28,8 @@ def run(args: argparse.Namespace) -> None:
     if args.epochs is not None:
         epochs = {**configuration.classifiers.epochs, **dict.fromkeys(backbones, args.epochs)}
         configuration = dataclasses.replace(configuration, classifiers=dataclasses.replace(configuration.classifiers, epochs=epochs))
-    if args.start:
-        for name in backbones:  # said before hours of training, not after
-            network_file(args.start, name)
-    exams = cached_cohort(args, configuration, args.start)
+    files = {name: network_file(args.start, name) if args.start else args.pretrained for name in backbones}
+    exams = cached_cohort(args, configuration, args.start, files)
     if args.prepare_only:
         return
     from training.classifiers import train_classifier

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from PediatricLiverDxLib.vocabulary import InputError
@@ -35,11 +37,19 @@ def chosen_configuration(args: argparse.Namespace) -> Configuration:
     return Configuration.read(args.config or (own if own.is_file() else PHANTOM_CONFIGURATION))
 
 
-def cached_cohort(args: argparse.Namespace, configuration: Configuration, start: Path | None = None) -> dict[str, list[CachedExam]]:
-    """Return the cached training and validation exams, by split; test exams are not touched. start: weights that training begins at."""
+def cached_cohort(
+    args: argparse.Namespace, configuration: Configuration, start: Path | None = None,
+    networks: Mapping[str, Path | None] = MappingProxyType({}),
+) -> dict[str, list[CachedExam]]:
+    """Return the cached training and validation exams, by split; test exams are not touched.
+
+    start: bundle or weights that training begins at. networks: those to be trained, and the file that each begins at; where the run holds
+    another training of one, InputError is raised before anything is written.
+    """
     from training.cache import build_cache
     from training.cohort import read_cohort, split_of_run, write_splits
     from training.configuration import Configuration
+    from training.run_folder import refuse_other_training
 
     args.run.mkdir(parents=True, exist_ok=True)
     path = args.run / "configuration.json"
@@ -48,6 +58,8 @@ def cached_cohort(args: argparse.Namespace, configuration: Configuration, start:
     elif not configuration.same_exams(Configuration.read(path)):
         raise InputError(f"{args.run.name} was begun with another seed, cohort or cache setting; give another folder for another run")
     splits = split_of_run(read_cohort(args.exams), configuration.cohort, args.run, start=start)
+    for name, file in networks.items():
+        refuse_other_training(args.run, name, configuration, splits, file)
     write_splits(args.run, splits, start=start)
     wanted = [*splits["train"], *splits["validation"]]
     cached = build_cache(wanted, args.cache or args.run / "cache", configuration.cache, seed=configuration.seed, workers=args.workers)

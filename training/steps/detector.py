@@ -18,10 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import dataclasses
 
+    from training.bundle_weights import DETECTOR, network_file
+
     configuration = chosen_configuration(args)
     if args.epochs is not None:
         configuration = dataclasses.replace(configuration, detector=dataclasses.replace(configuration.detector, epochs=args.epochs))
-    exams = cached_cohort(args, configuration, args.start)
+    file = network_file(args.start, DETECTOR) if args.start and args.start.is_dir() else args.start
+    exams = cached_cohort(args, configuration, args.start, {DETECTOR: file})
     if args.prepare_only:
         return
     from training.detector import train_detector
