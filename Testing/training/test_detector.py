@@ -65,7 +65,7 @@ def test_training_goes_on_from_what_a_bundle_answers():
     # in training each batch is normalised by itself: the images that the statistics are of give the same
     with torch.inference_mode():
         same = [model.train(training)(shown) for training in (True, False)]
-    torch.testing.assert_close(same[0]["scores"], same[1][1]["scores"], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(same[0]["scores"], same[1][1]["scores"], atol=0.01, rtol=0.01)
 
 
 def test_a_bundle_with_another_network_is_no_start(weights: Path, tmp_path: Path):
