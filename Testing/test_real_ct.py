@@ -131,7 +131,7 @@ def _boxes_in(volume: sitk.Image, shipped, folder: Path):
     return aligned.grid, [roi.index_box(aligned.grid) for roi in shipped.detector.find(aligned)]
 
 
-def _corners_of(mask: np.ndarray) -> np.ndarray:
+def _corners_of(mask: np.ndarray) -> list[list[float]]:
     """Return the two outer corners (x, y, z) of a mask (z, y, x) as continuous indices."""
     inside = np.argwhere(mask)[:, ::-1]
     return np.array([inside.min(0) - 0.5, inside.max(0) + 0.5]).tolist()

@@ -18,7 +18,7 @@ from PediatricLiverDxLib.bundle import read_bundle
 from PediatricLiverDxLib.vocabulary import InputError
 from torch import nn
 
-DETECTOR = "detector"
+from .configuration import DETECTOR
 
 
 def network_file(folder: Path, name: str) -> Path:

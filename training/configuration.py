@@ -17,6 +17,9 @@ from typing import Any
 from PediatricLiverDxLib.composites import DETECTOR_SIZE
 from PediatricLiverDxLib.vocabulary import CLASSES, InputError
 
+#: Name of the network that is no backbone.
+DETECTOR = "detector"
+
 
 @dataclass(frozen=True)
 class CohortSettings:

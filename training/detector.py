@@ -28,9 +28,9 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import v8DetectionLoss
 
 from .average_precision import average_precision
-from .bundle_weights import DETECTOR, load_bundle_weights, network_file
+from .bundle_weights import load_bundle_weights, network_file
 from .cache import CachedExam
-from .configuration import Configuration, DetectorSettings
+from .configuration import DETECTOR, Configuration, DetectorSettings
 from .detector_batches import DetectorBatch, DetectorBatches, HardNegative
 from .origins import origin_of, write_origin
 from .plain_json import write_json
@@ -192,12 +192,14 @@ def hard_negatives(model: nn.Module, exams: Sequence[CachedExam], device: torch.
 
 
 def _hard_of_run(folder: Path, model: nn.Module, exams: dict[str, Sequence[CachedExam]], first: int) -> list[HardNegative]:
-    """Return the hard negatives that a training began with: found by its first weights, which only its first epoch still has, and kept."""
+    """Return the hard negatives that a training began with: found by its first weights, which it has only before its first epoch."""
     path = folder / HARD_FILE
-    if first == 0 or not path.is_file():
+    if first == 0:
         found = hard_negatives(model, exams["train"], next(model.parameters()).device)
         tqdm.write(f"{len(found)} slices without a lesion in which the first weights see one")
         write_json(path, [{"exam": one.exam, "place": one.place, "boxes": one.boxes.tolist()} for one in found])
+    elif not path.is_file():
+        raise InputError(f"{HARD_FILE}, with which this training of the {folder.name} began, is gone; begin anew in a new run")
     kept = json.loads(path.read_text(encoding="utf-8"))
     return [HardNegative(one["exam"], one["place"], np.array(one["boxes"], np.float32)) for one in kept]
 

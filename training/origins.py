@@ -12,8 +12,8 @@ from typing import Any
 
 from PediatricLiverDxLib.bundle import read_bundle
 
-from .bundle_weights import DETECTOR
 from .cohort import exams_of_run, knows_phantoms_only
+from .configuration import DETECTOR
 from .plain_json import write_json
 
 ORIGIN_FILE = "origin.json"
@@ -38,6 +38,7 @@ def origin_of(start: Path | None, network: str) -> dict[str, Any] | None:
     training = bundle.document.get("training", {})
     taken = training.get("classifiers_of") if network != DETECTOR else None
     name = f"{bundle.info.name} {bundle.info.version}"
+    # what training says of the detector's exams goes before what the bundle says of all its networks
     account = taken or {"bundle": name, "trained_on": bundle.info.trained_on, **training}
     before = account.get("began_with", {}).get(network)
     return {key: account.get(key, {}) for key in ("bundle", "trained_on", "exams")} | ({"began_with": before} if before else {})

@@ -15,8 +15,7 @@ from PediatricLiverDxLib.vocabulary import InputError
 from torch import nn
 from tqdm import tqdm
 
-from .bundle_weights import DETECTOR
-from .configuration import ClassifierSettings, Configuration, DetectorSettings, own_settings
+from .configuration import DETECTOR, ClassifierSettings, Configuration, DetectorSettings, own_settings
 from .plain_json import plain
 
 

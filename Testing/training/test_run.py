@@ -129,9 +129,7 @@ def test_a_refused_start_leaves_no_trace_in_the_run(
 ):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    other = exams_csv.with_name("strangers.csv")
-    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
-    other.write_text("\n".join([header, *(f"strange-{row}".replace(",patient-", ",strange-patient-") for row in rows)]) + "\n")
+    other = _others_like(exams_csv, "strange")
     before = (run / "splits.csv").read_bytes()
     for step in (["detector"], ["classifiers", "--backbone", "vit"]):
         arguments = [*step, "--exams", str(other), "--run", str(run), "--workers", "1", "--device", "cpu", "--start", str(bundle)]
@@ -158,6 +156,12 @@ def test_a_resumed_training_keeps_the_hard_negatives_that_it_began_with(
     _assert_same(weights["whole"], weights["halves"])
     with pytest.raises(AssertionError):
         _assert_same(weights["whole"], weights["none hard"])
+    (tmp_path / "whole" / "hard_negatives.json").unlink()
+    with pytest.raises(InputError, match="is gone; begin anew"):
+        train_detector(
+            exams, dataclasses.replace(configuration, detector=dataclasses.replace(settings, hard_share=0.9)), tmp_path / "whole",
+            device="cpu", start=bundle,
+        )
     with pytest.raises(InputError, match="the weights that it is to replace"):
         train_detector(exams, configuration, tmp_path / "whole", device="cpu", start=weights["whole"])
 
@@ -188,6 +192,14 @@ def test_a_run_is_not_gone_on_with_under_another_split(exams_csv: Path, config: 
         cached_cohort(arguments, dataclasses.replace(configuration, seed=9))
 
 
+def _others_like(exams_csv: Path, prefix: str) -> Path:
+    """Return a table of the same exams under other ids, of other patients."""
+    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
+    path = exams_csv.with_name(f"{prefix}.csv")
+    path.write_text("\n".join([header, *(f"{prefix}-{row}".replace(",patient-", f",{prefix}-patient-") for row in rows)]) + "\n")
+    return path
+
+
 def _assert_same(one: Path, other: Path) -> None:
     first, second = load_file(one), load_file(other)
     assert first.keys() == second.keys()
@@ -204,9 +216,7 @@ def test_the_exported_networks_answer_as_torch_does(bundle: Path):
 
 def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path):
     """What a hospital can do with a bundle alone; what comes of it says where it began, and knows whom the bundle has seen."""
-    own = exams_csv.with_name("own.csv")
-    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
-    own.write_text("\n".join([header, *(f"own-{row}".replace(",patient-", ",own-patient-") for row in rows)]) + "\n")
+    own = _others_like(exams_csv, "own")
     run, folder = tmp_path / "run", tmp_path / "own"
     shared = ["--exams", str(own), "--run", str(run), "--workers", "1"]
     assert main(["detector", *shared, "--config", str(config), "--device", "cpu", "--epochs", "1", "--start", str(bundle)]) == 0
@@ -255,9 +265,7 @@ def test_a_detector_goes_on_from_a_bundle_whose_classifiers_stay(exams_csv: Path
 
 
 def test_classifiers_go_on_from_those_of_a_bundle(exams_csv: Path, config: Path, bundle: Path, tmp_path: Path, capsys):
-    own = exams_csv.with_name("others.csv")
-    header, *rows = exams_csv.read_text(encoding="utf-8").splitlines()
-    own.write_text("\n".join([header, *(f"other-{row}".replace(",patient-", ",other-patient-") for row in rows)]) + "\n")
+    own = _others_like(exams_csv, "other")
     run, folder = tmp_path / "run", tmp_path / "other"
     shared = ["--exams", str(own), "--run", str(run), "--workers", "1"]
     further = [*shared, "--config", str(config), "--device", "cpu", "--start", str(bundle)]

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import dataclasses
 
-    from training.bundle_weights import DETECTOR, network_file
+    from training.bundle_weights import network_file
+    from training.configuration import DETECTOR
 
     configuration = chosen_configuration(args)
     if args.epochs is not None:
