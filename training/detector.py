@@ -75,6 +75,18 @@ def build_detector(settings: DetectorSettings, weights: Path | None = None) -> D
     return model
 
 
+def starting_detector(settings: DetectorSettings, start: Path | None, images: torch.Tensor) -> DetectionModel:
+    """Build the network as training begins with it: at random weights, or at those of `start`, as in train_detector.
+
+    images: as bundle_weights.load_bundle_weights takes them. Raises InputError when `start` holds another network.
+    """
+    if start is None or not start.is_dir():
+        return build_detector(settings, start)
+    model = build_detector(settings)
+    load_bundle_weights(model, network_file(start, DETECTOR), images)
+    return model
+
+
 def train_detector(
     exams: dict[str, Sequence[CachedExam]],
     configuration: Configuration,
@@ -100,13 +112,9 @@ def train_detector(
     if not any(len(one.boxes) for exam in exams["train"] for one in exam.slices):
         raise InputError("no lesion is marked in any training exam; the detector has nothing to learn from")
     origin = origin_of(start, DETECTOR)
+    model = starting_detector(settings, start, next(batches.epoch(0)).images).to(target, memory_format=torch.channels_last)
     if start is not None and start.is_dir():
         start = network_file(start, DETECTOR)
-        model = build_detector(settings)
-        load_bundle_weights(model, start, next(batches.epoch(0)).images)
-    else:
-        model = build_detector(settings, start)
-    model = model.to(target, memory_format=torch.channels_last)
     average = AveragedWeights(model, settings.ema_decay)
     loss = v8DetectionLoss(model)
     optimiser = _optimiser(model, settings)

@@ -137,6 +137,18 @@ def test_a_refused_start_leaves_no_trace_in_the_run(
     assert (run / "splits.csv").read_bytes() == before and not (run / "seen.json").exists()
 
 
+def test_a_start_of_another_architecture_is_refused_before_anything_is_cut(
+    exams_csv: Path, bundle: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    larger = tmp_path / "larger.json"
+    larger.write_text(json.dumps({"detector": {"architecture": "yolov8s.yaml"}}), encoding="utf-8")
+    starts = {"another network": bundle, "the weights of yolov8s": trained / "detector" / "weights.safetensors"}
+    for sentence, start in starts.items():
+        arguments = ["--exams", str(exams_csv), "--run", str(tmp_path / "run"), "--config", str(larger), "--start", str(start)]
+        assert main(["detector", *arguments]) == 2 and sentence in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_resumed_training_keeps_the_hard_negatives_that_it_began_with(
     exams_csv: Path, config: Path, bundle: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from PediatricLiverDxLib.vocabulary import PHASES
+
 from .cohort_arguments import add_cohort_arguments, cached_cohort, chosen_configuration
 
 
@@ -25,6 +27,13 @@ def run(args: argparse.Namespace) -> None:
     if args.epochs is not None:
         configuration = dataclasses.replace(configuration, detector=dataclasses.replace(configuration.detector, epochs=args.epochs))
     file = network_file(args.start, DETECTOR) if args.start and args.start.is_dir() else args.start
+    if args.start is not None:
+        import torch
+
+        from training.detector import starting_detector
+
+        # weights that do not fit are refused now, not after hours of cutting exams out
+        starting_detector(configuration.detector, args.start, torch.rand(2, len(PHASES), 64, 64))
     exams = cached_cohort(args, configuration, args.start, {DETECTOR: file})
     if args.prepare_only:
         return
