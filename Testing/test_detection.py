@@ -86,6 +86,22 @@ def test_nested_lesions_become_one():
     assert lesion.box[3] - lesion.box[0] > 35
 
 
+@pytest.mark.parametrize(("centre", "below", "lesions"), [
+    ((55, 60), 0, 1),  # within the lesion's box, seen along z
+    ((55, 60), 3, 2),  # the same, some slices below it
+    ((30, 60), 0, 2),  # a neighbour that touches it, only half within
+])
+def test_the_pole_of_a_lesion_whose_section_jumps_is_no_lesion_of_its_own(centre, below, lesions):
+    body, pole = (50, 60, 50), np.array([[centre[0] - 4, centre[1] - 4, centre[0] + 4, centre[1] + 4, 0.6]])
+    boxes = [box if z >= 45 else box[:0] for z, box in enumerate(ellipsoid_boxes(60, body, (20, 20, 9)))]
+    for z in range(41 - below, 45 - below):
+        boxes[z] = pole
+    found = link(boxes, SPACING, LinkParameters(gap=0))
+    assert len(found) == lesions
+    assert found[0].box[2] == (41 if lesions == 1 else 45), "a pole as sure as this belongs to the lesion's height"
+    assert len(link(boxes, SPACING, LinkParameters(gap=0, pole=2))) == 2
+
+
 def test_a_flash_in_one_thin_slice_is_no_lesion():
     boxes = [np.empty((0, 5)) for _ in range(40)]
     boxes[7] = np.array([[10, 10, 30, 30, 0.9]])

@@ -34,6 +34,8 @@ class LinkParameters:
     score_depth: a lesion's score is the mean of its best slices' scores over this depth; slices that are missing count as 0.
     percentile: a lesion's in-plane sides are this percentile of its slices' lower sides and 100 minus it of the upper sides.
     merge: two lesions are one when their boxes' intersection covers at least this part of the smaller one.
+    pole: a lesion is the end of a surer one when it touches it from above or below and at least this part of it, seen along z, lies within
+        that one's box: sections grow fast there, and boxes of neighbouring slices overlap too little to be linked. Above 1: never.
     min_score: lesions below it are dropped.
     min_extent: lesions are at least this long in every direction.
     max_lesions: no more than this many are kept, the best ones; diffuse infantile hemangiomas are 10 to 18 in our phantoms.
@@ -45,6 +47,7 @@ class LinkParameters:
     score_depth: float = 6.0
     percentile: float = 12.0
     merge: float = 0.5
+    pole: float = 0.8
     min_score: float = 0.4
     min_extent: float = 4.0
     max_lesions: int = 20
@@ -135,7 +138,7 @@ def link(
                 overlaps[row], overlaps[:, column] = -1, -1
                 taken.add(int(column))
         tracks += [_Track((z,), (box[:4],), (float(box[4]),)) for n, box in enumerate(boxes) if n not in taken]
-    lesions = _merged([_lesion_of(track, depth, parameters) for track in tracks], parameters.merge)
+    lesions = _merged([_lesion_of(track, depth, parameters) for track in tracks], parameters)
     kept = [lesion for lesion in lesions if lesion.score >= parameters.min_score and _extent(lesion, spacing_xyz) >= parameters.min_extent]
     return sorted(kept, key=lambda lesion: -lesion.score)[: int(parameters.max_lesions)]
 
@@ -153,13 +156,13 @@ def _lesion_of(track: _Track, depth: float, parameters: LinkParameters) -> Linke
     return LinkedLesion((float(low[0]), float(low[1]), float(z0), float(high[0]), float(high[1]), float(z1)), score)
 
 
-def _merged(lesions: list[LinkedLesion], share: float) -> list[LinkedLesion]:
-    """Join lesions whose boxes lie in one another: the better one's score; its box, made longer along z by the other's."""
+def _merged(lesions: list[LinkedLesion], parameters: LinkParameters) -> list[LinkedLesion]:
+    """Join lesions that lie in one another or continue one another: the better one's score; its box, made longer along z by the other's."""
     lesions = sorted(lesions, key=lambda lesion: -lesion.score)
     kept: list[LinkedLesion] = []
     for lesion in lesions:
         for n, other in enumerate(kept):
-            if _shared_part(lesion.box, other.box) >= share:
+            if _shared_part(lesion.box, other.box) >= parameters.merge or _is_pole(lesion.box, other.box, parameters.pole):
                 z0, z1 = min(lesion.box[2], other.box[2]), max(lesion.box[5], other.box[5])
                 # a weak lesion may lie in a strong one but must not stretch it
                 if lesion.score >= 0.5 * other.score:
@@ -168,6 +171,13 @@ def _merged(lesions: list[LinkedLesion], share: float) -> list[LinkedLesion]:
         else:
             kept.append(lesion)
     return kept
+
+
+def _is_pole(one: IndexBox, other: IndexBox, share: float) -> bool:
+    """Tell whether a box touches the other along z, or reaches into it, with `share` of its section or more within the other's."""
+    low, high = np.maximum(one[:3], other[:3]), np.minimum(one[3:], other[3:])
+    shared = np.clip(high[:2] - low[:2], 0, None).prod()
+    return bool(high[2] >= low[2] and shared >= share * (one[3] - one[0]) * (one[4] - one[1]))
 
 
 def _shared_part(a: IndexBox, b: IndexBox) -> float:
