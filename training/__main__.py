@@ -15,6 +15,7 @@ STEPS = {
     "detector": ("training.steps.detector", "train the lesion detector"),
     "classifiers": ("training.steps.classifiers", "train the lesion classifiers"),
     "export": ("training.steps.export", "write a bundle of ONNX files from trained networks"),
+    "calibrate": ("training.steps.calibrate", "choose a bundle's thresholds and calibration anew, training nothing"),
     "evaluate": ("training.steps.evaluate", "run a bundle's whole pipeline on exams and measure it"),
 }
 

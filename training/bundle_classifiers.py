@@ -58,26 +58,33 @@ def take_classifiers(folder: Path, run: Path) -> BundleClassifiers:
     return BundleClassifiers(
         files={backbone: bundle.files[classifiers[backbone]["file"]] for backbone in backbones},
         heads={f"{backbone}.{part}": bundle.arrays[f"{backbone}.{part}"] for backbone in backbones for part in ("weight", "bias")},
-        calibration={
-            backbone: {
-                "temperatures": dict(zip(HEADS, bundle.temperatures(backbone).tolist(), strict=True)),
-                "shares": dict(zip(HEADS, bundle.shares(backbone).tolist(), strict=True)),
-            }
-            for backbone in backbones
-        },
+        calibration=calibration_of(bundle),
         origin=_origin(bundle, name),
     )
 
 
-def calibrated_anew(taken: BundleClassifiers, logits: Mapping[str, LesionLogits]) -> tuple[dict[str, Calibration], list[str]]:
-    """Return the backbones' calibration, fitted on `logits`, and the heads that keep the bundle's for want of exams.
+def calibration_of(bundle: Bundle) -> dict[str, Calibration]:
+    """Return a bundle's calibration by backbone."""
+    return {
+        backbone: {
+            "temperatures": dict(zip(HEADS, bundle.temperatures(backbone).tolist(), strict=True)),
+            "shares": dict(zip(HEADS, bundle.shares(backbone).tolist(), strict=True)),
+        }
+        for backbone in BACKBONES if backbone in bundle.document["classifiers"]
+    }
+
+
+def calibrated_anew(
+    before: Mapping[str, Calibration], logits: Mapping[str, LesionLogits]
+) -> tuple[dict[str, Calibration], list[str]]:
+    """Return the backbones' calibration, fitted on `logits`, and the heads that keep that of `before` for want of exams.
 
     A head is fitted on FEWEST_FOR_SHARES exams of its own or more, of both sides.
     """
     fitted = fit_ensemble(logits)
     kept = heads_with_few_exams(next(iter(logits.values())))
     for backbone, part in itertools.product(fitted, ("temperatures", "shares")):
-        fitted[backbone][part] |= {head: taken.calibration[backbone][part][head] for head in kept}
+        fitted[backbone][part] |= {head: before[backbone][part][head] for head in kept}
     return fitted, kept
 
 

@@ -11,14 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from PediatricLiverDxLib.alignment import align
 from PediatricLiverDxLib.composites import COMPOSITE_SIZE, DETECTOR_SIZE, GEOMETRY
-from PediatricLiverDxLib.detection import Detector, LinkParameters
 from PediatricLiverDxLib.exam import read_exam
 from PediatricLiverDxLib.exam_features import exam_features
 from PediatricLiverDxLib.gate import EMBEDDING_BACKBONE, fit_gate
 from PediatricLiverDxLib.vocabulary import BACKBONES, PHASES, WINDOWS, InputError, K
-from tqdm import tqdm
 
 from .bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from .cache import CachedExam
@@ -30,13 +27,11 @@ from .model_card import model_card
 from .onnx_export import export_classifier, export_detector, open_session
 from .origins import read_origin
 from .plain_json import write_json
-from .processes import process_pool
+from .processes import in_processes
 from .seen_exams import describe_seen, seen_before
-from .truth import draw_uniform, read_lesions
-from .tuning import ExamBoxes, choose_link, fit_ensemble
+from .truth import draw_uniform, load_exam
+from .tuning import ExamBoxes, LinkChoice, boxes_of_exam, choose_link, fit_ensemble
 
-#: Lowest score of a box that is looked at when thresholds are chosen.
-LOWEST_SCORE = 0.05
 INTENDED_USE = "Research and teaching. Not a medical device; not for diagnosis or treatment."
 PHANTOMS_ONLY = "Trained on computer-made phantoms only, never on a patient."
 CLASSIFIERS_OF_PHANTOMS = "Its classifiers were trained on computer-made phantoms only, never on a patient."
@@ -55,8 +50,7 @@ def export_bundle(
     gate's exam statistics from `gate_exams` of all. The bundle appears whole, in the place of an older one, or not at all.
     """
     run, target = Path(run), Path(folder)
-    if target.exists() and not (target / "bundle.json").is_file() and any(target.iterdir()):
-        raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
+    refuse_foreign(target)
     differences: dict[str, float] = {}
     trained = [backbone for backbone in BACKBONES if (run / "classifiers" / backbone / "weights.safetensors").is_file()]
     if not (run / "detector" / "weights.safetensors").is_file():
@@ -87,7 +81,7 @@ def export_bundle(
         for backbone, content in taken.files.items():
             (folder / f"{backbone}.onnx").write_bytes(content)
             logits[backbone] = logits_of(folder / f"{backbone}.onnx", exams["validation"])
-        calibration, kept = calibrated_anew(taken, logits)
+        calibration, kept = calibrated_anew(taken.calibration, logits)
         account |= {"classifiers_of": taken.origin, "calibration_kept": kept}
         account["trained_on"] = trained_on
         trained_on = both_trained_on(trained_on, taken.origin["trained_on"])
@@ -107,7 +101,7 @@ def export_bundle(
     differences["detector"] = _detector_difference(detector, folder / "detector.onnx", exams["validation"])
 
     jobs = [(record, folder / "detector.onnx") for record in records["validation"]]
-    choice = choose_link(_all(_boxes_of_exam, jobs, workers, "detector"))
+    choice = choose_link(in_processes(_boxes_of_exam, jobs, workers, "detector"))
     gate, gate_arrays = fit_gate(
         _gate_features([*records["train"], *records["validation"]], gate_exams, configuration.seed, workers),
         _lesion_embeddings(folder, list(classifiers), exams["validation"]),
@@ -124,8 +118,7 @@ def export_bundle(
         "k": K,
         "geometry": dict(GEOMETRY),
         "detector": {
-            "file": "detector.onnx", "size": DETECTOR_SIZE, "threshold": choice.threshold, "iou_nms": NMS_IOU, "link": asdict(choice.link),
-            "validation": {"sensitivity_3d": choice.sensitivity, "false_positives_per_exam": choice.false_positives_per_exam},
+            "file": "detector.onnx", "size": DETECTOR_SIZE, "iou_nms": NMS_IOU, **detection_of(choice),
         },
         "classifiers": classifiers,
         "gate": gate,
@@ -140,8 +133,16 @@ def export_bundle(
         "metrics": {},
     }
     write_document(folder, document)
-    _replace(target, folder)
+    replace_bundle(target, folder)
     return differences
+
+
+def detection_of(choice: LinkChoice) -> dict[str, Any]:
+    """Return what stands in bundle.json of the chosen thresholds."""
+    return {
+        "threshold": choice.threshold, "link": asdict(choice.link),
+        "validation": {"sensitivity_3d": choice.sensitivity, "false_positives_per_exam": choice.false_positives_per_exam},
+    }
 
 
 def both_trained_on(detector: str, classifiers: str) -> str:
@@ -175,7 +176,13 @@ def describe_training(records: dict[str, Sequence[ExamRecord]], run: Path) -> st
     return "computer-made four-phase CT phantoms of children; no patient data"
 
 
-def _replace(target: Path, finished: Path) -> None:
+def refuse_foreign(target: Path) -> None:
+    """Raise InputError when a bundle cannot be put into the place of `target` without loss of something else."""
+    if target.exists() and not (target / "bundle.json").is_file() and any(target.iterdir()):
+        raise InputError(f"{target.name} holds something that is no bundle; give a new folder, an empty one, or that of an older bundle")
+
+
+def replace_bundle(target: Path, finished: Path) -> None:
     """Put the finished folder in the place of `target`."""
     old = target.with_name(target.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
@@ -213,10 +220,8 @@ def _detector_difference(model: torch.nn.Module, path: Path, exams: Sequence[Cac
 
 
 def _boxes_of_exam(record: ExamRecord, detector: Path) -> ExamBoxes:
-    aligned = align(read_exam(files=record.phases))
-    network = Detector(open_session(detector, 1), LOWEST_SCORE, NMS_IOU, LinkParameters(), DETECTOR_SIZE)
-    truths = tuple(lesion.box for lesion in read_lesions(record, aligned.grid))
-    return ExamBoxes(tuple(network.slice_boxes(aligned)), tuple(aligned.grid.spacing_xyz), truths)
+    aligned, lesions = load_exam(record, align_phases=True)
+    return boxes_of_exam(aligned, lesions, open_session(detector, 1), DETECTOR_SIZE, NMS_IOU)
 
 
 def _features_of_exam(record: ExamRecord) -> dict[str, np.ndarray]:
@@ -225,7 +230,7 @@ def _features_of_exam(record: ExamRecord) -> dict[str, np.ndarray]:
 
 def _gate_features(records: Sequence[ExamRecord], most: int, seed: int, workers: int) -> dict[str, np.ndarray]:
     chosen = sorted(records, key=lambda record: draw_uniform(seed, "gate", record.exam_id))[:most]
-    found = _all(_features_of_exam, [(record,) for record in chosen], workers, "gate")
+    found = in_processes(_features_of_exam, [(record,) for record in chosen], workers, "gate")
     by_phase = {phase: [one[phase] for one in found if phase in one] for phase in PHASES}
     # statistics of a handful of exams would call everything strange
     return {phase: np.stack(rows) for phase, rows in by_phase.items() if len(rows) >= 5}
@@ -253,11 +258,3 @@ def gate_rows(owners: np.ndarray, folds: int = 5) -> np.ndarray:
     for exam in exams[np.argsort(-counts, kind="stable")]:
         min(dealt, key=len).extend(np.flatnonzero(owners == exam).tolist())
     return np.array([fold[place] for place in range(min(map(len, dealt))) for fold in dealt], int)
-
-
-def _all(function, jobs: Sequence[tuple], workers: int, text: str) -> list:
-    if workers <= 1:
-        return [function(*job) for job in tqdm(jobs, desc=text, unit="exam")]
-    with process_pool(workers) as pool:
-        futures = [pool.submit(function, *job) for job in jobs]
-        return [future.result() for future in tqdm(futures, desc=text, unit="exam")]

@@ -45,7 +45,7 @@ def model_card(document: dict[str, Any]) -> str:
         "",
         "## Calibration and thresholds",
         "",
-        "Chosen on validation exams: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of these by share.",
+        f"Chosen on {_chosen_on(training)}: probability = sigmoid(logit / temperature); the ensemble's logit is the sum of these by share.",
         *(["Each exam counted by its largest lesion; all temperatures were then scaled together so that the ensemble is calibrated."]
           if training.get("calibrated") == "ensemble" else []),
         *_calibration_kept(training),
@@ -100,20 +100,34 @@ def _configuration(training: dict[str, Any]) -> str:
     return f"{where}.{'classifier_settings' if 'classifier_settings' in account else 'configuration'}"
 
 
+def _chosen_on(training: dict[str, Any]) -> str:
+    calibration = training.get("calibration")
+    if not calibration:
+        return "validation exams"
+    counts = f"{calibration['exams']} exams of {calibration['patients']} patients"
+    return f"{counts} that no training has seen, for the networks of {calibration['bundle']}"
+
+
 def _calibration_kept(training: dict[str, Any]) -> list[str]:
-    if not training.get("calibration_kept"):
+    calibration = training.get("calibration")
+    kept, source = (calibration["kept"], calibration["bundle"]) if calibration else (
+        training.get("calibration_kept"), "the bundle that the classifiers are of")
+    if not kept:
         return []
-    heads = ", ".join(_HEADS[head] for head in training["calibration_kept"])
-    return [f"For {heads} there were too few exams: temperatures and shares are still those of the bundle that the classifiers are of."]
+    heads = ", ".join(_HEADS[head] for head in kept)
+    return [f"For {heads} there were too few exams: temperatures and shares are still those of {source}."]
 
 
 def _commands(training: dict[str, Any]) -> list[str]:
     """Return the commands that made the networks; those of classifiers that were taken over come first."""
-    origin = training.get("classifiers_of")
-    own = training.get("commands") or ["(not recorded)"]
-    if not origin:
-        return own
-    return [f"# {origin['bundle']}, for its classifiers", *(origin.get("commands") or ["(not recorded)"]), "# this bundle", *own]
+    origin, calibration = training.get("classifiers_of"), training.get("calibration")
+    lines = training.get("commands") or ["(not recorded)"]
+    if origin:
+        lines = [f"# {origin['bundle']}, for its classifiers", *(origin.get("commands") or ["(not recorded)"]), "# this bundle", *lines]
+    if calibration:
+        text = f"# thresholds and calibration anew, for the networks of {calibration['bundle']}, called OLD below"
+        lines = [*lines, text, *(calibration["commands"] or ["(not recorded)"])]
+    return lines
 
 
 def _calibration(classifier: dict[str, Any], head: str) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from tqdm import tqdm
 
 
 def process_pool(workers: int) -> ProcessPoolExecutor:
@@ -13,6 +17,15 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     the speed of two that do not.
     """
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+
+
+def in_processes(function: Callable[..., Any], jobs: Sequence[tuple], workers: int, text: str) -> list[Any]:
+    """Return what `function` gives for each job's arguments, in their order; text: of the progress bar. One worker is this process."""
+    if workers <= 1:
+        return [function(*job) for job in tqdm(jobs, desc=text, unit="exam")]
+    with process_pool(workers) as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        return [future.result() for future in tqdm(futures, desc=text, unit="exam")]
 
 
 def _one_thread() -> None:

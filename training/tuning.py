@@ -5,20 +5,29 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PediatricLiverDxLib.detection import LinkParameters, link
+from PediatricLiverDxLib.detection import Detector, LinkParameters, link
 from PediatricLiverDxLib.rois import IndexBox
 from PediatricLiverDxLib.vocabulary import BENIGN, CLASSES, HEADS, MALIGNANT, InputError
 
 from .classifiers import LesionLogits
 from .lesion_matching import match
 
+if TYPE_CHECKING:
+    import onnxruntime
+    from PediatricLiverDxLib.volumes import AlignedExam
+
+    from .truth import Lesion
+
 #: Temperatures are kept in this range: few validation exams, all of them right, would ask for certainty.
 TEMPERATURES = (0.5, 6.0)
 #: Shares of the ensemble are multiples of this; with fewer exams of a head they are equal.
 SHARE_STEP = 0.1
 FEWEST_FOR_SHARES = 50
+#: Lowest score of a box that is looked at when thresholds are chosen.
+LOWEST_SCORE = 0.05
 #: False lesions an exam that thresholds may give on validation exams, and what one is worth: a missed lesion costs more than a box that is
 #: clicked away, yet one more false lesion in every exam must find four lesions in a hundred more.
 MOST_FALSE_POSITIVES = 0.8
@@ -48,6 +57,14 @@ class LinkChoice:
 
     def describe(self) -> dict:
         return {**asdict(self), "link": asdict(self.link)}
+
+
+def boxes_of_exam(
+    aligned: AlignedExam, lesions: Sequence[Lesion], detector: onnxruntime.InferenceSession, size: int, iou_nms: float
+) -> ExamBoxes:
+    """Return what `choose_link` needs of an exam: all boxes from LOWEST_SCORE on by a detector of that image size, and the truth."""
+    network = Detector(detector, LOWEST_SCORE, iou_nms, LinkParameters(), size)
+    return ExamBoxes(tuple(network.slice_boxes(aligned)), tuple(aligned.grid.spacing_xyz), tuple(lesion.box for lesion in lesions))
 
 
 def fit_temperatures(found: LesionLogits) -> dict[str, float]:

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PediatricLiverDxLib.bundle import load_networks
+from PediatricLiverDxLib.bundle import Bundle, load_networks, read_bundle
 from PediatricLiverDxLib.diagnosis import diagnose
 from PediatricLiverDxLib.exam import read_exam
-from PediatricLiverDxLib.vocabulary import HEADS, InputError
+from PediatricLiverDxLib.vocabulary import HEADS, MALIGNANT, InputError
 from safetensors.torch import load_file
 
-from training import detector
+from training import calibrate, detector, tuning
 from training.__main__ import STEPS, main
 from training.bundle_classifiers import BundleClassifiers, calibrated_anew, logits_of, take_classifiers
 from training.classifiers import LesionLogits, head_losses, head_targets, train_classifier
@@ -335,7 +335,7 @@ def test_heads_with_enough_exams_are_calibrated_and_the_others_are_not():
     logits = {name: LesionLogits(names, classes, ranks, rng.normal(0, 1, (92, 3))) for name in ("vit", "resnet18")}
     before = {name: {"temperatures": dict.fromkeys(HEADS, 3.5), "shares": dict.fromkeys(HEADS, 0.5)} for name in logits}
     taken = BundleClassifiers(files={}, heads={}, calibration=before, origin={})
-    found, kept = calibrated_anew(taken, logits)
+    found, kept = calibrated_anew(taken.calibration, logits)
     assert kept == ["benign_subtype"], "40 exams of one side; 92 and 52 of both sides are enough"
     expected = fit_ensemble(logits)
     for name in logits:
@@ -426,6 +426,48 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     (tmp_path / "exams.jsonl").write_text(lines[:-40])
     assert main(arguments) == 0
     assert (tmp_path / "exams.jsonl").read_text(encoding="utf-8") == lines
+
+
+def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
+    exams_csv: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    own, folder = _others_like(exams_csv, "calibrating"), tmp_path / "anew"
+    arguments = ["calibrate", "--bundle", str(bundle), "-o", str(folder), "--version", "0.2.0", "--workers", "1", "--command", "calibrate"]
+    assert main([*arguments, "--exams", str(own)]) == 2 and "expected 50 exams with a tumour or more" in capsys.readouterr().err
+    for module in (calibrate, tuning):
+        monkeypatch.setattr(module, "FEWEST_FOR_SHARES", 7)
+    assert main([*arguments, "--exams", str(exams_csv)]) == 2 and "were trained on" in capsys.readouterr().err
+    assert main([*arguments, "--exams", str(own), "-o", str(bundle)]) == 2 and "the bundle itself" in capsys.readouterr().err
+    assert not folder.exists()
+
+    assert main([*arguments, "--exams", str(own)]) == 0
+    before, after = (read_bundle(one) for one in (bundle, folder))
+    networks = [name for name in before.files if name != "MODEL_CARD.md"]
+    assert all(before.files[name] == after.files[name] for name in networks) and len(networks) == 4
+    assert after.info.version == "0.2.0" and after.document["metrics"] == {} and after.document["gate"] == before.document["gate"]
+    records = read_exams_csv(own)
+    found = [calibrate._read_one(record, bundle) for record in records]
+    choice = tuning.choose_link([boxes for boxes, _ in found])
+    assert after.document["detector"]["threshold"] == choice.threshold and after.document["detector"]["link"] == vars(choice.link)
+
+    def loss(one: Bundle) -> float:
+        """Cross-entropy of benign or malignant, the only head with enough of these few exams."""
+        logits = sum(
+            np.array([of_exam[name][0] for _, of_exam in found]) / one.temperatures(name)[0] * one.shares(name)[0]
+            for name in ("vit", "resnet18")
+        )
+        return np.logaddexp(0, np.where([record.class_name in MALIGNANT for record in records], -logits, logits)).mean()
+
+    assert loss(after) < loss(before)
+    account = after.document["training"]["calibration"]
+    assert account["exams"] == len(records) and account["kept"] == ["benign_subtype", "malignant_subtype"]
+    for backbone in ("vit", "resnet18"):
+        assert after.temperatures(backbone)[1:].tolist() == before.temperatures(backbone)[1:].tolist()
+    for record in (*records, *read_exams_csv(exams_csv)):
+        assert is_seen(record, after.document["training"]["seen"])
+    card = after.files["MODEL_CARD.md"].decode()
+    assert "Chosen on 12 exams of 12 patients that no training has seen, for the networks of balls 0.1.0" in card
+    assert card.index("training detector") < card.index("\ncalibrate\n") and "Not measured yet" in card
 
 
 def test_evaluating_on_training_exams_is_refused(
