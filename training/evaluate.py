@@ -14,6 +14,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from .cache import CachedExam
 from .cohort import ExamRecord
 from .lesion_matching import HIT_IOU
 from .plain_json import plain
-from .processes import process_pool
-from .reading import read_one
+from .processes import in_processes, process_pool
+from .reading import features_of, read_one
 from .sources import source_key
 from .statistics import auc_with_interval, bootstrap_interval, calibration_error
 
@@ -41,6 +42,15 @@ SIZES_MM = (10.0, 20.0, 40.0)
 MEASURABLE_MM = 10.0
 #: Classes of each head, the positive one last.
 SIDES = {"stage1": (BENIGN, MALIGNANT), "benign_subtype": (("HH",), ("OBHT",)), "malignant_subtype": (("HB",), ("OMHT",))}
+
+
+@dataclass(frozen=True)
+class KnownLesion:
+    """What a baseline is fitted on: baselines.lesion_features of an exam's largest lesion, the child's age in years, the truth."""
+
+    features: dict[str, Any]
+    age_years: float | None
+    malignant: bool
 
 
 def read_exams(records: Sequence[ExamRecord], bundle: Path, folder: Path, *, workers: int = 1) -> list[dict[str, Any]]:
@@ -129,18 +139,31 @@ def measure(exams: Sequence[dict[str, Any]], *, draws: int = 2000, seed: int = 0
     })
 
 
-def measure_baselines(
-    exams: Sequence[dict[str, Any]], train: Sequence[CachedExam], ages: dict[str, float | None], *, draws: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """Return the AUC of each baseline for malignant on `exams`, fitted on the largest lesions of `train`; ages by exam_id."""
-    train = [exam for exam in train if exam.lesions]
-    known = [(cached_features(exam), ages[exam.exam_id]) for exam in train]
-    labels = np.array([CLASSES[exam.class_index] in MALIGNANT for exam in train])
+def measure_baselines(exams: Sequence[dict[str, Any]], train: Sequence[KnownLesion], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Return the AUC of each baseline for malignant on `exams`, fitted on `train`."""
+    labels = np.array([one.malignant for one in train])
     with_truth = [exam for exam in exams if exam["features"]]
-    scores = baseline_scores(known, labels, [(exam["features"], exam["age_years"]) for exam in with_truth])
+    rows = [(exam["features"], exam["age_years"]) for exam in with_truth]
+    scores = baseline_scores([(one.features, one.age_years) for one in train], labels, rows)
     malignant = np.array([exam["class"] in MALIGNANT for exam in with_truth])
     patients = np.array([exam["patient_id"] for exam in with_truth])
     return {name: auc_with_interval(malignant, score, patients, draws=draws, seed=seed) for name, score in scores.items()}
+
+
+def known_of_cache(exams: Sequence[CachedExam], ages: dict[str, float | None]) -> list[KnownLesion]:
+    """Return the largest lesions of cached exams; ages in years by exam_id."""
+    return [
+        KnownLesion(cached_features(exam), ages[exam.exam_id], CLASSES[exam.class_index] in MALIGNANT) for exam in exams if exam.lesions
+    ]
+
+
+def known_of_records(records: Sequence[ExamRecord], workers: int) -> list[KnownLesion]:
+    """Return the largest lesions of exams as they lie."""
+    found = in_processes(features_of, [(record,) for record in records], workers, "regression")
+    return [
+        KnownLesion(features, record.age_years, record.class_name in MALIGNANT)
+        for record, features in zip(records, found, strict=True) if features
+    ]
 
 
 def _pipeline_probabilities(exam: dict[str, Any]) -> dict[str, float] | None:

@@ -207,7 +207,8 @@ def _metrics(metrics: dict[str, Any]) -> list[str]:
         )
     if metrics.get("baselines"):
         rows = [f"| {name} | {_figure(found)} |" for name, found in metrics["baselines"].items()]
-        text = "Logistic regression on the same exams, trained on the training exams of this bundle's run:"
+        other = f"{metrics['baseline_exams']} others" if "baseline_exams" in metrics else "the training exams of this bundle's run"
+        text = f"Logistic regression on the same exams, trained on {other}:"
         lines += ["", text, "", "| | AUC, malignant against benign |", "|---|---|", *rows]
     return lines
 

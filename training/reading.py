@@ -19,7 +19,7 @@ from .baselines import lesion_features
 from .cache import sections
 from .cohort import ExamRecord
 from .lesion_matching import longest_side_mm, match
-from .truth import read_lesions
+from .truth import load_exam, read_lesions
 
 #: Lowest score of a box that counts in the average precision.
 LOWEST_SCORE = 0.01
@@ -49,6 +49,12 @@ def read_one(record: ExamRecord, bundle: Path, threads: int = 1) -> dict[str, An
         "composites": _composite_boxes(networks, aligned, lesions),
         "features": lesion_features(aligned, lesions[0]) if lesions else None,
     }
+
+
+def features_of(record: ExamRecord) -> dict[str, Any] | None:
+    """Return baselines.lesion_features of an exam's largest lesion; None where none is marked."""
+    aligned, lesions = load_exam(record, align_phases=True)
+    return lesion_features(aligned, lesions[0]) if lesions else None
 
 
 @lru_cache(maxsize=1)

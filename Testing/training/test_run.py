@@ -402,6 +402,7 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     assert set(metrics["pipeline"]["detection"]) >= {"map40", "sensitivity_3d", "false_positives_per_exam"}
     for part in (metrics["pipeline"], metrics["true_rois"]):
         assert all(set(part[head]) >= {"auc", "ci95", "n"} for head in HEADS)
+    assert metrics["baseline_exams"] > 0
     assert set(metrics["baselines"]) >= {"diameter", "age", "mean HU of the lesion's box in four phases"}
     assert load_networks(bundle, 1).bundle.document["metrics"] == metrics
     assert "Not measured" not in (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -426,6 +427,18 @@ def test_evaluation_measures_the_pipeline_and_writes_it_into_the_bundle(exams_cs
     (tmp_path / "exams.jsonl").write_text(lines[:-40])
     assert main(arguments) == 0
     assert (tmp_path / "exams.jsonl").read_text(encoding="utf-8") == lines
+
+
+def test_regressions_for_comparison_need_no_run(exams_csv: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    measured, others = _others_like(exams_csv, "measured"), _others_like(exams_csv, "fitted")
+    arguments = ["evaluate", "--bundle", str(bundle), "--exams", str(measured), "-o", str(tmp_path), "--workers", "1", "--draws", "5",
+                 "--keep-bundle", "--train-exams"]
+    assert main([*arguments, str(measured)]) == 2 and "were trained on" in capsys.readouterr().err
+    assert main([*arguments, str(others)]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["baseline_exams"] == 12
+    # the same lesions, fitted and measured: what a regression can learn by heart, it knows
+    assert metrics["baselines"]["mean HU, diameter and age"]["auc"] > 0.8
 
 
 def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
