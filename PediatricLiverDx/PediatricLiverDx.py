@@ -34,10 +34,13 @@ class PediatricLiverDx(ScriptedLoadableModule):
 
 
 def _started() -> None:
-    """Add what the application has to know before the module is opened: the sample case."""
+    """Add what the application has to know before the module is opened: the sample case, and the layout that saved scenes open in."""
     import SampleData
-    from PediatricLiverDxLib import sample_case
+    from PediatricLiverDxLib import exam_views, sample_case
 
+    manager = slicer.app.layoutManager()
+    if manager is not None:  # none without a main window
+        exam_views.register_layout(manager.layoutLogic().GetLayoutNode())
     sample_case.register(SampleData, title=_("Pediatric Liver Dx"))
 
 

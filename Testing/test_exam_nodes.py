@@ -17,7 +17,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from exam_scene import ALIGNED, DIAGNOSIS, add_volumes, diagnosed_exam, loaded_exam, loaded_scene, modified_events, move, reopened  # noqa: E402
 from PediatricLiverDxLib.exam_folder import EXAM_FOLDER_NAME  # noqa: E402
-from PediatricLiverDxLib.exam_nodes import PHASE_ATTRIBUTE, ExamNodes  # noqa: E402
+from PediatricLiverDxLib.exam_nodes import LESION_ATTRIBUTE, PHASE_ATTRIBUTE, ExamNodes  # noqa: E402
 from PediatricLiverDxLib.lesion_nodes import NEW_COLOUR, STALE_COLOUR, fill_bars, roi_of  # noqa: E402
 from PediatricLiverDxLib.node_references import of_class  # noqa: E402
 from PediatricLiverDxLib.rois import Roi  # noqa: E402
@@ -326,6 +326,7 @@ def test_the_map_of_all_lesions_leaves_out_what_is_left_out(diagnosed):
     _, exam, _ = diagnosed
     one, two = exam.rois()
     together = exam.cam_node()
+    assert together.GetAttribute(LESION_ATTRIBUTE), "ours, and offered to nobody as a phase"
     assert together.GetName() == "Heat map of all lesions" and together.GetImageData().GetScalarRange()[1] == 1
     exam.set_included(two, False)
     assert exam.cam_node() is exam.cam_node(one) and exam.included_rois() == [one] and not exam.row_of(two).include

@@ -75,6 +75,18 @@ def test_the_layout_is_one_that_slicer_makes_views_of():
     assert scene.GetNumberOfNodes() == before + 4  # a composite node each, which the application makes with its widgets
 
 
+def test_a_scene_that_was_opened_in_the_layout_before_it_was_known_shows_it():
+    scene = slicer.vtkMRMLScene()
+    logic = slicer.vtkMRMLLayoutLogic()
+    logic.SetMRMLScene(scene)
+    node = logic.GetLayoutNode()
+    node.SetViewArrangement(LAYOUT_ID)
+    assert not node.GetCurrentLayoutDescription(), "as Slicer does with a layout that it does not know"
+    register_layout(node)
+    assert node.GetCurrentLayoutDescription() == LAYOUT_XML
+    assert [view(scene, phase) for phase in PHASES]
+
+
 def test_views_made_before_the_layout_are_the_ones_it_shows(shown):
     scene, _ = shown
     nodes = [view(scene, phase) for phase in PHASES]

@@ -638,6 +638,21 @@ def test_a_box_that_was_moved_by_mistake_goes_back(host, diagnosed):
     assert state_of(diagnosed).startswith("Up") and not diagnosed.ui.undoButton.isEnabled()
 
 
+def test_a_box_that_was_added_by_mistake_goes_away_again(host, diagnosed):
+    rois = list(diagnosed.session.exam.rois())
+    diagnosed.ui.addRoiButton.click()
+    host.turn(0.05)
+    assert diagnosed.ui.lesionTable.rowCount == len(rois) + 1 and "away again" in diagnosed.ui.undoButton.toolTip
+    from PediatricLiverDxLib.exam_views import LEGEND_ATTRIBUTE
+
+    legends = [node for node in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode") if node.GetAttribute(LEGEND_ATTRIBUTE)]
+    assert legends and not any(node.GetVisibility() for node in legends), "a box without a result has no map to explain"
+    diagnosed.ui.undoButton.click()
+    host.turn(0.05)
+    assert list(diagnosed.session.exam.rois()) == rois and diagnosed.ui.lesionTable.rowCount == len(rois)
+    assert not diagnosed.ui.undoButton.isEnabled()
+
+
 def test_a_lesion_that_was_removed_by_mistake_comes_back_with_its_result(host, diagnosed):
     table = diagnosed.ui.lesionTable
     before = [table.item(row, column).text() for row in range(table.rowCount) for column in range(3)]

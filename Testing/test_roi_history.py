@@ -11,6 +11,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from exam_scene import DIAGNOSIS, diagnosed_exam, loaded_exam, move  # noqa: E402
 from PediatricLiverDxLib.lesion_nodes import is_same, shape_of  # noqa: E402
+from PediatricLiverDxLib.lesion_results import DIAGNOSED_ATTRIBUTE  # noqa: E402
 from PediatricLiverDxLib.roi_history import RoiHistory  # noqa: E402
 from PediatricLiverDxLib.volume_nodes import placed_cam, vtk_matrix  # noqa: E402
 
@@ -198,3 +199,24 @@ def test_a_box_that_is_not_drawn_is_not_kept(history):
     exam.adopt_roi(roi)
     assert history.remove(roi) is False and history.next is None
     assert history.remove(rois[0]) is True
+
+
+def test_a_box_that_was_added_goes_away_and_nothing_else(history):
+    history, exam, (first, second) = history
+    move(first, 5, 0, 0)
+    history.settled(exam.rois())
+    added = exam.add_roi((0.0, 0.0, 0.0))
+    history.added(added)
+    move(added, 5, 0, 0)
+    history.settled(exam.rois())
+    assert history.next == ("move", added.GetName()) and history.undo() is added
+    assert history.next == ("take", added.GetName()) and history.undo() is None
+    assert list(exam.rois()) == [first, second] and history.next == ("move", first.GetName())
+
+
+def test_a_box_that_was_added_and_has_a_result_stays(history):
+    history, exam, (first, _) = history
+    added = exam.add_roi((0.0, 0.0, 0.0))
+    history.added(added)
+    added.SetAttribute(DIAGNOSED_ATTRIBUTE, first.GetAttribute(DIAGNOSED_ATTRIBUTE))
+    assert history.next is None and history.undo() is None and added in exam.rois()

@@ -132,6 +132,8 @@ def show_together(anchor: Any, cams: Sequence[Any]) -> None:
         threshold = threshold_of(filled[0])
     else:
         threshold = threshold_of(together)
+    # made here, and not to be taken for a phase
+    together.SetAttribute(LESION_ATTRIBUTE, ALL_LESIONS)
     union = union_of_cams([placed_cam(cam) for cam in filled])
     fill_volume(together, union.array, union.ijk_to_ras)
     show_cam(together, cam_colours(anchor.GetScene()), threshold)

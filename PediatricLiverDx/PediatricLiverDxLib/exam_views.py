@@ -65,6 +65,9 @@ def register_layout(layout_node: Any) -> None:
         layout_node.SetLayoutDescription(LAYOUT_ID, LAYOUT_XML)
     else:
         layout_node.AddLayoutDescription(LAYOUT_ID, LAYOUT_XML)
+    if layout_node.GetViewArrangement() == LAYOUT_ID:
+        # a scene was opened in it before it was known, and shows no views at all until it is asked for again
+        layout_node.SetViewArrangement(LAYOUT_ID)
 
 
 def show_phases(scene: Any, nodes_by_phase: Mapping[str, Any]) -> None:
@@ -119,6 +122,9 @@ def show_overlay(scene: Any, cam_node: Any | None, opacity: float = CAM_OPACITY,
             composite.SetForegroundVolumeID(cam_node.GetID() if cam_node is not None and phase in shown else None)
     if cam_node is not None:
         set_overlay(scene, True, opacity, threshold)
+        return
+    for legend in _legends(scene):
+        legend.SetVisibility(False)  # of a map that is seen no more
 
 
 def set_overlay(scene: Any, visible: bool, opacity: float, threshold: float) -> None:
@@ -143,10 +149,9 @@ def show_legend(scene: Any, cam_node: Any, title: str = LEGEND_TITLE) -> None:
     """
     shown = [phase for phase, composite in _composites(scene) if composite.GetBackgroundVolumeID()]
     view = _slice(scene, shown[-1]) if shown else None
-    for node in of_class(scene, "vtkMRMLColorLegendDisplayNode"):
+    for node in _legends(scene):
         # always a new one: a view that was made after a legend does not know of it
-        if node.GetAttribute(LEGEND_ATTRIBUTE):
-            scene.RemoveNode(node)
+        scene.RemoveNode(node)
     if not scene.IsNodeClassRegistered("vtkMRMLColorLegendDisplayNode"):
         return
     legend = scene.CreateNodeByClass("vtkMRMLColorLegendDisplayNode")
@@ -298,6 +303,11 @@ def _composite(scene: Any, phase: str) -> Any:
         node.SetLayoutName(tag)
         node = scene.AddNode(node)
     return node
+
+
+def _legends(scene: Any) -> list[Any]:
+    """Return the legends that are ours."""
+    return [node for node in of_class(scene, "vtkMRMLColorLegendDisplayNode") if node.GetAttribute(LEGEND_ATTRIBUTE)]
 
 
 def _legend_of(volume: Any) -> Any | None:

@@ -1,4 +1,4 @@
-"""What the radiologist did to the boxes of an exam, to be taken back step by step: moved, resized, removed. MRML only.
+"""What the radiologist did to the boxes of an exam, to be taken back step by step: added, moved, resized, removed. MRML only.
 
 Slicer's own undo is off unless a user switches it on, and knows nothing of results. This is of the session: a saved scene does not hold it.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from .exam_nodes import LEFT_OUT_ATTRIBUTE
 from .lesion_nodes import FOUND_ATTRIBUTE, SCORE_ATTRIBUTE, is_drawn, is_same, roi_of
+from .lesion_results import DIAGNOSED_ATTRIBUTE
 from .volume_nodes import numpy_matrix, one_event, vtk_matrix
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class _Moved:
 
 
 @dataclass(frozen=True)
+class _Added:
+    id: str
+
+
+@dataclass(frozen=True)
 class _Removed:
     """A ROI that was removed. id: of its node; box: in space; below: under its parent transform; shown: the result that was shown then."""
 
@@ -60,7 +66,7 @@ class RoiHistory:
     def __init__(self, exam: ExamNodes) -> None:
         self._exam = exam
         self._known: dict[str, _Box] = {}
-        self._steps: list[_Moved | _Removed] = []
+        self._steps: list[_Added | _Moved | _Removed] = []
         #: ID of a ROI that was removed and brought back -> that of its node now.
         self._instead: dict[str, str] = {}
 
@@ -69,6 +75,11 @@ class RoiHistory:
         for roi in rois:
             if roi.GetID() not in self._known and is_drawn(roi):
                 self._known[roi.GetID()] = _box_of(roi)
+
+    def added(self, roi: Any) -> None:
+        """Keep that the radiologist added a box."""
+        self.watch([roi])
+        self._keep(_Added(roi.GetID()))
 
     def settled(self, rois: Sequence[Any]) -> None:
         """Keep what boxes were like before they were changed: nobody is at them any more."""
@@ -92,21 +103,28 @@ class RoiHistory:
 
     @property
     def next(self) -> tuple[str, str] | None:
-        """What `undo` would do: "move" a box back or "bring" one back, and the name of its lesion; None where there is nothing."""
-        while self._steps and isinstance(step := self._steps[-1], _Moved):
-            if (roi := self._exam.node(step.id)) is not None:
-                return "move", roi.GetName() or ""
+        """What `undo` would do: "move" a box back, "bring" one back or "take" one away, and the name of its lesion; None: nothing.
+
+        A box that was added is not taken away any more once it has a result: that would be lost.
+        """
+        while self._steps and isinstance(step := self._steps[-1], (_Added, _Moved)):
+            roi = self._exam.node(step.id)
+            if roi is not None and (isinstance(step, _Moved) or roi.GetAttribute(DIAGNOSED_ATTRIBUTE) is None):
+                return "move" if isinstance(step, _Moved) else "take", roi.GetName() or ""
             self._steps.pop()
         return ("bring", self._steps[-1].name) if self._steps else None
 
     def undo(self) -> Any | None:
-        """Take the last step back and return its ROI; None where there is nothing to take back."""
+        """Take the last step back and return its ROI; None where that is gone, or there is nothing to take back."""
         if self.next is None:
             return None
         step = self._steps.pop()
-        if not isinstance(step, _Moved):
+        if isinstance(step, _Removed):
             return self._bring_back(step)
         roi = self._exam.node(step.id)
+        if isinstance(step, _Added):
+            self._exam.remove_roi(roi)
+            return None
         # first, so that this is no change of its own
         self._known[step.id] = step.before
         _put(roi, step.before)
@@ -132,7 +150,7 @@ class RoiHistory:
         self._steps = [replace(step, id=roi.GetID()) if step.id == removed.id else step for step in self._steps]
         return roi
 
-    def _keep(self, step: _Moved | _Removed) -> None:
+    def _keep(self, step: _Added | _Moved | _Removed) -> None:
         self._steps = [*self._steps[1 - _LONGEST :], step]
 
 

@@ -150,7 +150,10 @@ class ExamPanel(VTKObservationMixin):
         if self.session.exam is None or not volumes:
             return None
         self.show_exam()
-        return self.session.exam.add_roi(self._looked_at(next(iter(volumes.values()))))
+        roi = self.session.exam.add_roi(self._looked_at(next(iter(volumes.values()))))
+        self._watch()
+        self.history.added(roi)
+        return roi
 
     def refresh_soon(self) -> None:
         """Refresh when the event loop is back, once for everything that happens until then."""

@@ -198,11 +198,15 @@ class LesionsSection:
         if roi is not None:
             self._panel.session.say("")
             self._panel.show_lesion(roi)
+        self._panel.refresh_soon()
 
 
 def _undo_tip(step: tuple[str, str] | None) -> str:
     if step is None:
         return _("Take back what was done to the ROIs last.")
     what, lesion = step
-    tip = _("Put the ROI of {lesion} back to where it was.") if what == "move" else _("Bring {lesion} back.")
-    return tip.format(lesion=lesion)
+    tips = {
+        "move": _("Put the ROI of {lesion} back to where it was."), "bring": _("Bring {lesion} back."),
+        "take": _("Take {lesion} away again."),
+    }
+    return tips[what].format(lesion=lesion)

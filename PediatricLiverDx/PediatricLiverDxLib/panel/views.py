@@ -63,6 +63,8 @@ class Views:
         """Take the views as they are for those of these volumes: a scene was opened that was saved in our layout."""
         if self.are_shown:
             self._phases = {phase: volume.GetID() for phase, volume in volumes.items()}
+            # as _fit does, which has nothing else to do here
+            self._application.later(0, lambda: self._application.widen_view_labels([exam_views.view_tag(phase) for phase in volumes]))
 
     def forget(self) -> None:
         """Lay the views out anew next time: the scene is another one."""
