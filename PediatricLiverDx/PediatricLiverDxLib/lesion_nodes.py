@@ -37,6 +37,8 @@ NEW_COLOUR, STALE_COLOUR = (240, 228, 66), (255, 255, 255)
 
 #: Part of its place that a bar of a chart takes up, as VTK draws it.
 _BAR_WIDTH = 0.8
+#: Part of a chart's height that is kept free above its bars, for the legend.
+_LEGEND_ROOM = 0.2
 
 #: Role of a chart's series, in the order of the phases.
 SERIES_ROLE = "PediatricLiverDx.Series"
@@ -172,7 +174,7 @@ def fill_bars(table: Any, shapley: PhaseShapley) -> None:
 def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) -> list[Any]:
     """Give a chart one bar a phase from the table of fill_bars; returns their series nodes.
 
-    Slicer cannot write words along an axis, so bars are numbered and the axis' title says what the numbers are.
+    Slicer cannot write words along an axis; a legend says which bar is which.
     """
     scene, series = chart.GetScene(), []
     for n, phase in enumerate(shapley.values):
@@ -197,11 +199,11 @@ def fill_chart(chart: Any, table: Any, shapley: PhaseShapley, lesion_name: str) 
         # short enough for a chart beside the slices
         chart.SetTitle(f"{lesion_name}: {wording.noun(shapley.of)}")
         chart.SetTitleFontSize(14)
-        chart.SetXAxisTitle("     ".join(f"{n} {phase}" for n, phase in enumerate(shapley.values, 1)))
+        chart.SetXAxisTitle("")
         chart.SetYAxisTitle("percentage points that the phase adds")
         chart.SetAxisTitleFontSize(12)
         chart.SetGridVisibility(True)
-        chart.SetLegendVisibility(False)
+        chart.SetLegendVisibility(True)
         chart.SetXAxisRangeAuto(False)
         chart.SetXAxisRange(0.5, len(series) + 0.5)
         chart.SetYAxisRangeAuto(False)
@@ -223,10 +225,11 @@ def _label_column(phase: str) -> str:
 
 
 def _round_range(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range from and to round numbers that holds 0 and all values with some room."""
+    """Return a range from and to round numbers that holds 0 and all values, with room above for the legend."""
     low, high = min(0.0, *values), max(0.0, *values)
+    high += _LEGEND_ROOM * (high - low)
     step = next((step for step in (1, 2, 5) if high - low <= 8 * step), 10)
-    return (math.floor(low / step - 0.2) * step if low else 0, math.ceil(high / step + 0.2) * step if high else 0)
+    return (math.floor(low / step - 0.2) * step if low else 0, math.ceil(high / step) * step if high else 0)
 
 
 def fill_results(table: Any, diagnosis: Diagnosis) -> None:
