@@ -42,14 +42,15 @@ class Views:
         self._show_layout()
         exam_views.show_phases(scene, volumes)
         self._phases = phases
-        if are_new:
-            # views get their size, and their sliders set them to a height of 0, once the event loop is back
-            self._application.later(0, lambda: self._fit(scene, volumes))
+        # views get their size, and their sliders set them to a height of 0, once the event loop is back
+        self._application.later(0, lambda: self._settle(volumes, fit_in=scene if are_new else None))
         return True
 
-    def _fit(self, scene: Any, volumes: Mapping[str, Any]) -> None:
+    def _settle(self, volumes: Mapping[str, Any], fit_in: Any | None = None) -> None:
+        """Let the names of the views be read, and, with the scene given, fit the phases into them; unless others are shown by now."""
         if self.are_shown and self._phases == {phase: volume.GetID() for phase, volume in volumes.items()}:
-            exam_views.fit_views(scene, volumes)
+            if fit_in is not None:
+                exam_views.fit_views(fit_in, volumes)
             self._application.widen_view_labels([exam_views.view_tag(phase) for phase in volumes])
 
     def leave(self) -> None:
@@ -63,8 +64,7 @@ class Views:
         """Take the views as they are for those of these volumes: a scene was opened that was saved in our layout."""
         if self.are_shown:
             self._phases = {phase: volume.GetID() for phase, volume in volumes.items()}
-            # as _fit does, which has nothing else to do here
-            self._application.later(0, lambda: self._application.widen_view_labels([exam_views.view_tag(phase) for phase in volumes]))
+            self._application.later(0, lambda: self._settle(volumes))
 
     def forget(self) -> None:
         """Lay the views out anew next time: the scene is another one."""
