@@ -44,7 +44,8 @@ def calibrate_bundle(
     document = dict(before.document)
     training = dict(document.get("training", {}))
     found = in_processes(_read_one, [(record, Path(bundle)) for record in records], workers, "calibrate")
-    marked = [(record, logits) for record, (_, logits) in zip(records, found, strict=True) if logits]
+    # what is marked in an exam without a tumour is for the detector alone
+    marked = [(record, logits) for record, (_, logits) in zip(records, found, strict=True) if logits and record.class_name != NO_TUMOUR]
     calibration, kept = calibrated_anew(
         calibration_of(before), {backbone: _lesion_logits(marked, backbone) for backbone in document["classifiers"]}
     )

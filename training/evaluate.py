@@ -153,7 +153,8 @@ def measure_baselines(exams: Sequence[dict[str, Any]], train: Sequence[KnownLesi
 def known_of_cache(exams: Sequence[CachedExam], ages: dict[str, float | None]) -> list[KnownLesion]:
     """Return the largest lesions of cached exams; ages in years by exam_id."""
     return [
-        KnownLesion(cached_features(exam), ages[exam.exam_id], CLASSES[exam.class_index] in MALIGNANT) for exam in exams if exam.lesions
+        KnownLesion(cached_features(exam), ages[exam.exam_id], CLASSES[exam.class_index] in MALIGNANT)
+        for exam in exams if exam.lesions and exam.class_index >= 0
     ]
 
 
@@ -162,7 +163,7 @@ def known_of_records(records: Sequence[ExamRecord], workers: int) -> list[KnownL
     found = in_processes(features_of, [(record,) for record in records], workers, "regression")
     return [
         KnownLesion(features, record.age_years, record.class_name in MALIGNANT)
-        for record, features in zip(records, found, strict=True) if features
+        for record, features in zip(records, found, strict=True) if features and record.class_name != NO_TUMOUR
     ]
 
 
