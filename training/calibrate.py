@@ -20,7 +20,7 @@ from PediatricLiverDxLib.vocabulary import CLASSES, HEADS, NO_TUMOUR, InputError
 
 from .bundle_classifiers import calibrated_anew, calibration_of
 from .classifiers import LesionLogits
-from .cohort import ExamRecord
+from .cohort import ExamRecord, is_phantom
 from .export import detection_of, refuse_foreign, replace_bundle, write_document
 from .processes import in_processes
 from .seen_exams import describe_seen
@@ -40,12 +40,18 @@ def calibrate_bundle(
     refuse_foreign(target)
     if (tumours := sum(record.class_name != NO_TUMOUR for record in records)) < FEWEST_FOR_SHARES:
         raise InputError(f"expected {FEWEST_FOR_SHARES} exams with a tumour or more to choose by, got {tumours}; keep the bundle as it is")
+    if Path(bundle).resolve() in target.resolve().parents:
+        raise InputError(f"{target.name} lies in the bundle, which holds nothing but its own files; give another folder")
     before = read_bundle(bundle)
     document = dict(before.document)
     training = dict(document.get("training", {}))
+    if not training.get("seen"):
+        raise InputError(f"{Path(bundle).name} does not say which exams it was trained on; calibrate a bundle that does")
     found = in_processes(_read_one, [(record, Path(bundle)) for record in records], workers, "calibrate")
     # what is marked in an exam without a tumour is for the detector alone
     marked = [(record, logits) for record, (_, logits) in zip(records, found, strict=True) if logits and record.class_name != NO_TUMOUR]
+    if len(marked) < FEWEST_FOR_SHARES:
+        raise InputError(f"expected a marked lesion in {FEWEST_FOR_SHARES} exams with a tumour or more, got {len(marked)}; mark more")
     calibration, kept = calibrated_anew(
         calibration_of(before), {backbone: _lesion_logits(marked, backbone) for backbone in document["classifiers"]}
     )
@@ -60,6 +66,9 @@ def calibrate_bundle(
         "version": version, "metrics": {},
         "training": {**training, "seen": describe_seen(records, training.get("seen")), "calibration": account},
     }
+    if not all(map(is_phantom, records)):
+        # the networks may still know phantoms only, which stays said; that nobody's exam had a part in the bundle is true no more
+        document["trained_on"] = f"networks: {document['trained_on']}; thresholds and calibration: {len(records)} exams, not all phantoms"
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -451,7 +451,8 @@ def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
         monkeypatch.setattr(module, "FEWEST_FOR_SHARES", 7)
     assert main([*arguments, "--exams", str(exams_csv)]) == 2 and "were trained on" in capsys.readouterr().err
     assert main([*arguments, "--exams", str(own), "-o", str(bundle)]) == 2 and "the bundle itself" in capsys.readouterr().err
-    assert not folder.exists()
+    assert main([*arguments, "--exams", str(own), "-o", str(bundle / "anew")]) == 2 and "lies in the bundle" in capsys.readouterr().err
+    assert not folder.exists() and read_bundle(bundle)
 
     assert main([*arguments, "--exams", str(own)]) == 0
     before, after = (read_bundle(one) for one in (bundle, folder))
@@ -472,6 +473,7 @@ def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
         return np.logaddexp(0, np.where([record.class_name in MALIGNANT for record in records], -logits, logits)).mean()
 
     assert loss(after) < loss(before)
+    assert after.info.trained_on == "networks: balls of four kinds; thresholds and calibration: 12 exams, not all phantoms"
     account = after.document["training"]["calibration"]
     assert account["exams"] == len(records) and account["kept"] == ["benign_subtype", "malignant_subtype"]
     for backbone in ("vit", "resnet18"):

@@ -27,8 +27,7 @@ def run(args: argparse.Namespace) -> None:
     if args.output.resolve() == args.bundle.resolve():
         raise InputError("--output names the bundle itself, which is to stay; give a new folder")
     records = read_cohort(args.exams)
-    if not refuse_seen(read_bundle(args.bundle).document, records):
-        print("note: the bundle does not say which exams it was trained on, so that none of these is among them could not be checked")
+    refuse_seen(read_bundle(args.bundle).document, records)
     account = calibrate_bundle(
         records, args.bundle, args.output, version=args.version, commands=args.command, workers=args.workers
     )
