@@ -40,8 +40,8 @@ def calibrate_bundle(
     refuse_foreign(target)
     if (tumours := sum(record.class_name != NO_TUMOUR for record in records)) < FEWEST_FOR_SHARES:
         raise InputError(f"expected {FEWEST_FOR_SHARES} exams with a tumour or more to choose by, got {tumours}; keep the bundle as it is")
-    if Path(bundle).resolve() in target.resolve().parents:
-        raise InputError(f"{target.name} lies in the bundle, which holds nothing but its own files; give another folder")
+    if Path(bundle).resolve() in (target.resolve(), *target.resolve().parents):
+        raise InputError(f"{target.name} is the bundle itself or lies in it, and the bundle is to stay as it is; give another folder")
     before = read_bundle(bundle)
     document = dict(before.document)
     training = dict(document.get("training", {}))

@@ -47,7 +47,7 @@ class LinkParameters:
     score_depth: float = 6.0
     percentile: float = 12.0
     merge: float = 0.5
-    pole: float = 0.8
+    pole: float = 2.0  # bundles of before there were poles chose their thresholds without
     min_score: float = 0.4
     min_extent: float = 4.0
     max_lesions: int = 20
@@ -119,7 +119,8 @@ def link(
 
     boxes_per_slice: for every slice an (m, 5) array of x0, y0, x1, y1 in voxel edges and score. spacing_xyz: mm.
     Each slice's boxes continue the lesions that end at most `gap` before, pairs of largest overlap first; what is left
-    over begins new ones. A lesion whose box jumps is thereby split in two, lesions that lie in one another are merged.
+    over begins new ones. A lesion whose box jumps is thereby split in two, lesions that lie in one another are merged, and so is one
+    with the pole of another.
     """
     parameters = parameters or LinkParameters()
     # a spacing may come from a matrix, as 3.0000000000000004 mm; a whole slice more or less must not hang on that

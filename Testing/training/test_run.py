@@ -26,7 +26,7 @@ from training.cohort import read_exams_csv
 from training.configuration import Configuration
 from training.detector import train_detector
 from training.evaluate import networks_key
-from training.export import both_trained_on, describe_training, gate_rows, intended_use_of
+from training.export import _boxes_of_exam, both_trained_on, describe_training, gate_rows, intended_use_of
 from training.model_card import model_card
 from training.onnx_export import open_session
 from training.origins import origin_of
@@ -334,8 +334,7 @@ def test_heads_with_enough_exams_are_calibrated_and_the_others_are_not():
     names, ranks = np.arange(92).astype(str), np.zeros(92, int)
     logits = {name: LesionLogits(names, classes, ranks, rng.normal(0, 1, (92, 3))) for name in ("vit", "resnet18")}
     before = {name: {"temperatures": dict.fromkeys(HEADS, 3.5), "shares": dict.fromkeys(HEADS, 0.5)} for name in logits}
-    taken = BundleClassifiers(files={}, heads={}, calibration=before, origin={})
-    found, kept = calibrated_anew(taken.calibration, logits)
+    found, kept = calibrated_anew(before, logits)
     assert kept == ["benign_subtype"], "40 exams of one side; 92 and 52 of both sides are enough"
     expected = fit_ensemble(logits)
     for name in logits:
@@ -434,6 +433,10 @@ def test_regressions_for_comparison_need_no_run(exams_csv: Path, bundle: Path, t
     arguments = ["evaluate", "--bundle", str(bundle), "--exams", str(measured), "-o", str(tmp_path), "--workers", "1", "--draws", "5",
                  "--keep-bundle", "--train-exams"]
     assert main([*arguments, str(measured)]) == 2 and "were trained on" in capsys.readouterr().err
+    benign = exams_csv.with_name("benign.csv")
+    benign.write_text("\n".join(row for row in others.read_text(encoding="utf-8").splitlines() if ",HB," not in row and ",OMHT," not in row))
+    assert main([*arguments, str(benign)]) == 2 and "benign and malignant lesions" in capsys.readouterr().err
+    assert not (tmp_path / "exams.jsonl").exists(), "refused before anything is read"
     assert main([*arguments, str(others)]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["baseline_exams"] == 12
@@ -450,8 +453,8 @@ def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
     for module in (calibrate, tuning):
         monkeypatch.setattr(module, "FEWEST_FOR_SHARES", 7)
     assert main([*arguments, "--exams", str(exams_csv)]) == 2 and "were trained on" in capsys.readouterr().err
-    assert main([*arguments, "--exams", str(own), "-o", str(bundle)]) == 2 and "the bundle itself" in capsys.readouterr().err
-    assert main([*arguments, "--exams", str(own), "-o", str(bundle / "anew")]) == 2 and "lies in the bundle" in capsys.readouterr().err
+    assert main([*arguments, "--exams", str(own), "-o", str(bundle)]) == 2 and "is the bundle itself" in capsys.readouterr().err
+    assert main([*arguments, "--exams", str(own), "-o", str(bundle / "anew")]) == 2 and "or lies in it" in capsys.readouterr().err
     assert not folder.exists() and read_bundle(bundle)
 
     assert main([*arguments, "--exams", str(own)]) == 0
@@ -461,7 +464,8 @@ def test_a_bundle_is_calibrated_anew_on_exams_that_it_has_not_seen(
     assert after.info.version == "0.2.0" and after.document["metrics"] == {} and after.document["gate"] == before.document["gate"]
     records = read_exams_csv(own)
     found = [calibrate._read_one(record, bundle) for record in records]
-    choice = tuning.choose_link([boxes for boxes, _ in found])
+    choice = tuning.choose_link([_boxes_of_exam(record, bundle / "detector.onnx") for record in records])
+    assert choice.link.pole == 0.8
     assert after.document["detector"]["threshold"] == choice.threshold and after.document["detector"]["link"] == vars(choice.link)
 
     def loss(one: Bundle) -> float:

@@ -18,14 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from PediatricLiverDxLib.bundle import read_bundle
-    from PediatricLiverDxLib.vocabulary import InputError
 
     from training.calibrate import calibrate_bundle
     from training.cohort import read_cohort
     from training.seen_exams import refuse_seen
 
-    if args.output.resolve() == args.bundle.resolve():
-        raise InputError("--output names the bundle itself, which is to stay; give a new folder")
     records = read_cohort(args.exams)
     refuse_seen(read_bundle(args.bundle).document, records)
     account = calibrate_bundle(

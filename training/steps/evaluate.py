@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     import json
 
     from PediatricLiverDxLib.bundle import read_bundle
-    from PediatricLiverDxLib.vocabulary import InputError
+    from PediatricLiverDxLib.vocabulary import MALIGNANT, NO_TUMOUR, InputError
 
     from training.cohort import read_cohort, split_of_run
     from training.configuration import configuration_of_run
@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> None:
         train = splits["train"]
     elif train is not None:
         refuse_known(train, records)
+        sides = {record.class_name in MALIGNANT for record in train if record.class_name != NO_TUMOUR and record.lesions is not None}
+        if len(sides) < 2:
+            raise InputError("--train-exams needs benign and malignant lesions that are marked, to fit a regression on; give other exams")
     if not refuse_seen(read_bundle(args.bundle).document, records):
         print("note: the bundle does not say which exams it was trained on, so that none of these is among them could not be checked")
     args.output.mkdir(parents=True, exist_ok=True)
