@@ -434,7 +434,8 @@ def test_regressions_for_comparison_need_no_run(exams_csv: Path, bundle: Path, t
                  "--keep-bundle", "--train-exams"]
     assert main([*arguments, str(measured)]) == 2 and "were trained on" in capsys.readouterr().err
     benign = exams_csv.with_name("benign.csv")
-    benign.write_text("\n".join(row for row in others.read_text(encoding="utf-8").splitlines() if ",HB," not in row and ",OMHT," not in row))
+    rows = others.read_text(encoding="utf-8").splitlines()
+    benign.write_text("\n".join(row for row in rows if ",HB," not in row and ",OMHT," not in row))
     assert main([*arguments, str(benign)]) == 2 and "benign and malignant lesions" in capsys.readouterr().err
     assert not (tmp_path / "exams.jsonl").exists(), "refused before anything is read"
     assert main([*arguments, str(others)]) == 0
